@@ -1,0 +1,51 @@
+"""What can go wrong, and the exit code each thing ends with.
+
+    SeesrError               expected: shown as one sentence, no traceback
+    ├── UsageError           2  a setting or an argument that cannot work
+    ├── WeightsError         3
+    │   ├── WeightsMissing      a file of the model is not there
+    │   └── WeightsInvalid      a file is there and is not what it should be
+    └── PictureError         1  one picture failed; a batch goes on
+        ├── PictureUnreadable   not a picture, damaged, or not of a kind we read
+        └── OutputUnwritable    the restored picture could not be put where it belongs
+
+Each is raised where its cause is known, and its message says what, where, and what to do next.
+"""
+
+
+class SeesrError(Exception):
+    """An expected failure: its message is one sentence for the person at the terminal."""
+
+    exit_code = 1
+
+
+class UsageError(SeesrError):
+    """A setting or an argument that cannot work, whatever the picture."""
+
+    exit_code = 2
+
+
+class WeightsError(SeesrError):
+    """The model's files are not usable."""
+
+    exit_code = 3
+
+
+class WeightsMissing(WeightsError):
+    """A file of the model is not there."""
+
+
+class WeightsInvalid(WeightsError):
+    """A file of the model is there and is not what it should be."""
+
+
+class PictureError(SeesrError):
+    """One picture failed; the others can go on."""
+
+
+class PictureUnreadable(PictureError):
+    """The input is not a picture, is damaged, or is of a kind that is not read."""
+
+
+class OutputUnwritable(PictureError):
+    """The restored picture could not be put where it belongs."""

@@ -1,0 +1,1 @@
+"""The networks: defined (graft, tagger), translated (keys) and loaded (load), never mixed."""

@@ -1,0 +1,203 @@
+"""Files become networks: strictly, built on the meta device, filled by assignment.
+
+The one place where `weights` (files) and the networks meet. Every loader checks the complete set of names and shapes
+first, in the published names, and says which file and which tensor is wrong.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers.models.clip.configuration_clip import CLIPTextConfig
+from transformers.models.clip.modeling_clip import CLIPTextModel
+from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+from ..device import Place
+from ..errors import WeightsInvalid
+from ..settings import Model
+from ..weights import find
+from . import keys
+from .graft import build_controlnet, build_unet, construct, set_padding
+from .keys import State
+from .tagger import PUBLISHED, Tagger
+
+Network = TypeVar("Network", bound=nn.Module)
+
+DIFFUSION_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
+TEXT_FILES = ("model.safetensors", "model.fp16.safetensors")
+
+
+def load_unet(model: Model, weights: Path, place: Place) -> UNet2DConditionModel:
+    """Return the model's grafted UNet, on `place`, ready to run.
+
+    Where the model takes its image attention from another folder (turbo), that folder's tensors of the second branch
+    join those of the UNet's own file, which has none. Raises WeightsMissing or WeightsInvalid, as all loaders do.
+    """
+    config, file, state = _diffusers_folder(weights, model.unet)
+    if model.image_attention is not None:
+        _, _, donor = _diffusers_folder(weights, model.image_attention)
+        state |= {name: tensor for name, tensor in donor.items() if f"{keys.IMAGE_ATTENTION}." in name}
+        config["use_image_cross_attention"] = True
+    return _fill(lambda: build_unet(config), state, file, place, keys.grafted, keys.published)
+
+
+def load_controlnet(model: Model, weights: Path, place: Place) -> ControlNetModel:
+    """Return the model's grafted ControlNet, on `place`, ready to run."""
+    config, file, state = _diffusers_folder(weights, model.controlnet)
+    return _fill(lambda: build_controlnet(config), state, file, place, keys.grafted, keys.published)
+
+
+def load_vae(model: Model, weights: Path, place: Place) -> AutoencoderKL:
+    """Return the model's VAE, on `place`, ready to run; files with the old attention names are read too."""
+    config, file, state = _diffusers_folder(weights, f"{model.base}/vae")
+
+    def build() -> AutoencoderKL:
+        network = construct(AutoencoderKL, config)
+        set_padding(network, config)
+        return network
+
+    return _fill(build, keys.vae(state), file, place)
+
+
+def load_text_tower(model: Model, weights: Path, place: Place) -> tuple[CLIPTokenizer, CLIPTextModel]:
+    """Return the model's tokenizer and its CLIP text tower, on `place`, ready to run."""
+    config = CLIPTextConfig.from_dict(_json(find(weights, f"{model.base}/text_encoder/config.json")))
+    file = find(weights, *(f"{model.base}/text_encoder/{name}" for name in TEXT_FILES))
+    state = keys.published_text_tower(keys.text_tower(_safetensors(file)))
+    tower = _fill(lambda: CLIPTextModel(config), state, file, place, keys.text_tower, keys.published_text_tower)
+    tower.embeddings.position_ids = torch.arange(config.max_position_embeddings, device=place.device).unsqueeze(0)
+    vocabulary = find(weights, f"{model.base}/tokenizer/vocab.json")
+    for name in ("merges.txt", "tokenizer_config.json"):
+        find(weights, f"{model.base}/tokenizer/{name}")
+    return CLIPTokenizer.from_pretrained(vocabulary.parent, local_files_only=True), tower
+
+
+def load_schedule_config(model: Model, weights: Path) -> dict[str, Any]:
+    """Return the entries of the model's scheduler file."""
+    return _json(find(weights, f"{model.scheduler}/scheduler_config.json"))
+
+
+def load_tagger(model: Model, weights: Path, place: Place) -> Tagger:
+    """Return the model's tagger with its LoRA folded in, on `place`, ready to run.
+
+    The files are one slim safetensors file of the tagger as it stands, or RAM's checkpoint and DAPE's LoRA.
+    """
+    config_file = weights / model.tagger_config
+    config = PUBLISHED | (_json(config_file) if config_file.is_file() else {})
+    labels = len(tag_names(model, weights))
+    paths = [find(weights, name) for name in model.tagger]
+    if len(paths) == 1:
+        tagger = _fill(lambda: Tagger(config, labels), _safetensors(paths[0]), paths[0], place)
+    else:
+        ram, dape = paths
+        state, strays = keys.fold_lora(
+            keys.ram(_pickle(ram, "model")), _pickle(dape), config["lora_rank"], config["lora_alpha"]
+        )
+        if strays:
+            raise WeightsInvalid(f"{dape}: tensor '{strays[0]}' belongs to no weight of the tagger; get the file anew.")
+        tagger = _fill(lambda: Tagger(config, labels), state, ram, place, keys.tagger, keys.published_tagger)
+    tagger.restore_buffers()
+    return tagger.to(place.device)
+
+
+def tag_names(model: Model, weights: Path) -> tuple[str, ...]:
+    """Return the labels, in the order of the tagger's logits."""
+    return tuple(line.strip() for line in _lines(find(weights, model.tags)))
+
+
+def tag_thresholds(model: Model, weights: Path) -> tuple[float, ...]:
+    """Return each label's threshold on its probability. Raises WeightsInvalid unless there is one per label."""
+    path = find(weights, model.thresholds)
+    try:
+        thresholds = tuple(float(line) for line in _lines(path))
+    except ValueError as problem:
+        raise WeightsInvalid(f"{path}: not a list of numbers, one a line ({problem}); get the file anew.") from None
+    if len(thresholds) != (labels := len(tag_names(model, weights))):
+        raise WeightsInvalid(f"{path}: {len(thresholds)} thresholds for {labels} labels; get both files anew.")
+    return thresholds
+
+
+def same(state: State) -> State:
+    """Return `state`: the key map of files whose names are ours."""
+    return state
+
+
+def _fill(
+    build: Callable[[], Network],
+    state: State,
+    file: Path,
+    place: Place,
+    to_ours: Callable[[State], State] = same,
+    to_published: Callable[[State], State] = same,
+) -> Network:
+    """Return the built network holding exactly `state`, cast and moved to `place`, frozen and in evaluation mode."""
+    with torch.device("meta"):
+        network = build()
+    _check(to_published(network.state_dict()), state, file)
+    ours = {name: tensor.to(place.device, place.dtype) for name, tensor in to_ours(state).items()}
+    network.load_state_dict(ours, strict=True, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def _check(expected: State, found: State, file: Path) -> None:
+    """Raise WeightsInvalid, naming file and tensor, unless `found` has the names and shapes of `expected`."""
+    for name, tensor in expected.items():
+        if name not in found:
+            raise WeightsInvalid(f"{file}: tensor '{name}' is missing; get the file anew.")
+        if found[name].shape != tensor.shape:
+            shapes = f"{list(found[name].shape)} and not {list(tensor.shape)}"
+            raise WeightsInvalid(f"{file}: tensor '{name}' is {shapes}; the file belongs to another network.")
+    for name in found:
+        if name not in expected:
+            raise WeightsInvalid(
+                f"{file}: tensor '{name}' is not part of the network; the file belongs to another one."
+            )
+
+
+def _diffusers_folder(weights: Path, folder: str) -> tuple[dict[str, Any], Path, State]:
+    config = _json(find(weights, f"{folder}/config.json"))
+    file = find(weights, *(f"{folder}/{name}" for name in DIFFUSION_FILES))
+    return config, file, _safetensors(file)
+
+
+def _safetensors(path: Path) -> State:
+    try:
+        return load_file(path)
+    except SafetensorError as problem:
+        raise WeightsInvalid(f"{path}: not a whole safetensors file ({problem}); get the file anew.") from problem
+
+
+def _pickle(path: Path, entry: str | None = None) -> State:
+    """Return the tensors of a PyTorch file, mapped from disk; nothing in it can run code."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as problem:  # torch has no common class for what a damaged or hostile file raises
+        reason = str(problem).partition("\n")[0]
+        raise WeightsInvalid(f"{path}: not a whole PyTorch file of tensors ({reason}); get the file anew.") from problem
+    if entry is not None:
+        content = content.get(entry) if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
+        raise WeightsInvalid(f"{path}: holds no table of tensors{f' {entry!r}' if entry else ''}; get the file anew.")
+    return content
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as problem:
+        raise WeightsInvalid(f"{path}: not JSON ({problem}); get the file anew.") from problem
+    if not isinstance(content, dict):
+        raise WeightsInvalid(f"{path}: not a JSON object; get the file anew.")
+    return content
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

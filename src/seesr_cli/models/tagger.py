@@ -1,0 +1,129 @@
+"""The tagger: a Swin transformer that gives tokens, and a head that asks them for each label.
+
+RAM (arXiv 2306.03514), and with its LoRA folded in, DAPE: the backbone is `transformers.SwinModel`, the head follows
+Query2Label: label vectors attend to the tokens, without attending to each other.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.swin.configuration_swin import SwinConfig
+from transformers.models.swin.modeling_swin import SwinModel
+
+PUBLISHED: dict[str, Any] = {
+    "image_res": 384,
+    "patch_size": 4,
+    "window_size": 12,
+    "embed_dim": 192,
+    "depths": [2, 2, 18, 2],
+    "num_heads": [6, 12, 24, 48],
+    "mlp_ratio": 4,
+    "tagging_head": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "encoder_width": 512,
+        "layer_norm_eps": 1e-12,
+    },
+    "lora_rank": 8,
+    "lora_alpha": 1,
+}
+"""The sizes of RAM Swin-L and of DAPE's LoRA; a `tagger_config.json` of the same form gives others."""
+
+
+class Tagger(nn.Module):
+    """Reads a picture into one logit per label and a sequence of tokens.
+
+    config: as `PUBLISHED`; labels: how many there are.
+    """
+
+    def __init__(self, config: Mapping[str, Any], labels: int) -> None:
+        super().__init__()
+        head = config["tagging_head"]
+        self.side: int = config["image_res"]
+        self.backbone = SwinModel(_swin_config(config), add_pooling_layer=False)
+        self.to_tokens = nn.Linear(self.backbone.num_features, head["encoder_width"])
+        self.label_vectors = nn.Parameter(torch.zeros(labels, head["encoder_width"]))
+        self.to_queries = nn.Linear(head["encoder_width"], head["hidden_size"])
+        self.layers = nn.ModuleList(HeadLayer(head) for _ in range(head["num_hidden_layers"]))
+        self.to_logit = nn.Linear(head["hidden_size"], 1)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (logits [B, labels], tokens [B, 1 + cells, width]) of pictures.
+
+        pixels: [B, 3, side, side], RGB, normalised with ImageNet's mean and deviation. The first token stands for the
+        mean of the others.
+        """
+        cells = self.backbone(pixels).last_hidden_state
+        tokens = self.to_tokens(torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1))
+        queries = F.relu(self.to_queries(self.label_vectors)).expand(len(pixels), -1, -1)
+        for layer in self.layers:
+            queries = layer(queries, tokens)
+        return self.to_logit(queries).squeeze(-1), tokens
+
+    def restore_buffers(self) -> None:
+        """Fill the backbone's constant buffers, which no file holds, after building on the meta device.
+
+        They depend on the window alone, so that of the smallest backbone with this window serves every layer.
+        """
+        config = self.backbone.config
+        smallest = SwinConfig(
+            image_size=config.patch_size * config.window_size,
+            patch_size=config.patch_size,
+            embed_dim=1,
+            depths=[1],
+            num_heads=[1],
+            window_size=config.window_size,
+        )
+        with torch.device("cpu"):
+            source = SwinModel(smallest, add_pooling_layer=False)
+        constants = {name.rpartition(".")[2]: buffer for name, buffer in source.named_buffers()}
+        for name, _ in list(self.backbone.named_buffers()):
+            owner, _, leaf = name.rpartition(".")
+            setattr(self.backbone.get_submodule(owner), leaf, constants[leaf])
+
+
+class HeadLayer(nn.Module):
+    """One layer of the tagging head: labels attend to tokens, then an MLP; each with a residual and a LayerNorm."""
+
+    def __init__(self, head: Mapping[str, Any]) -> None:
+        super().__init__()
+        width, eps = head["hidden_size"], head["layer_norm_eps"]
+        self.heads: int = head["num_attention_heads"]
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(head["encoder_width"], width)
+        self.value = nn.Linear(head["encoder_width"], width)
+        self.attended = nn.Linear(width, width)
+        self.attended_norm = nn.LayerNorm(width, eps=eps)
+        self.widen = nn.Linear(width, head["intermediate_size"])
+        self.narrow = nn.Linear(head["intermediate_size"], width)
+        self.mlp_norm = nn.LayerNorm(width, eps=eps)
+
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """Return queries [B, labels, width] after reading tokens [B, cells, token width]."""
+        query, key, value = (
+            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projected in (self.query(queries), self.key(tokens), self.value(tokens))
+        )
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        queries = self.attended_norm(queries + self.attended(attended))
+        return self.mlp_norm(queries + self.narrow(F.gelu(self.widen(queries))))
+
+
+def _swin_config(config: Mapping[str, Any]) -> SwinConfig:
+    return SwinConfig(
+        image_size=config["image_res"],
+        patch_size=config["patch_size"],
+        embed_dim=config["embed_dim"],
+        depths=config["depths"],
+        num_heads=config["num_heads"],
+        window_size=config["window_size"],
+        mlp_ratio=float(config["mlp_ratio"]),
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        drop_path_rate=0.0,
+    )

@@ -1,0 +1,73 @@
+"""A large latent in overlapping tiles, each with its share of every pixel."""
+
+from itertools import product
+from math import exp
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+VARIANCE = 0.01
+"""Of the weights' gaussian, in units of the tile's side: the published value."""
+
+
+class Tile(NamedTuple):
+    """A box of the latent, (top, left, bottom, right), and its share of each pixel in it, [bottom-top, right-left].
+
+    The shares of all tiles sum to 1 at every pixel; a tile alone has share 1.
+    """
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+    share: Tensor
+
+    def crop(self, pixels: Tensor, factor: int = 1) -> Tensor:
+        """Return the part of `pixels` [..., H, W] in this tile, of a picture `factor` times as large as the latent."""
+        rows, columns = slice(self.top * factor, self.bottom * factor), slice(self.left * factor, self.right * factor)
+        return pixels[..., rows, columns]
+
+
+def cover(size: tuple[int, int], tile: int, overlap: int, device: torch.device | str = "cpu") -> tuple[Tile, ...]:
+    """Return the tiles that cover a latent of `size` (height, width).
+
+    tile: their side; overlap: of neighbours, below `tile`; both in latent pixels. A latent of at most tile × tile
+    pixels is one tile, whatever its shape. Otherwise tiles are squares of min(tile, height, width), and the last of a
+    row or column is moved back to end at the border. Shares follow the published gaussian, in float32, on `device`.
+    """
+    height, width = size
+    if height * width <= tile * tile:
+        return (Tile(0, 0, height, width, torch.ones(size, device=device)),)
+    side = min(tile, height, width)
+    # An overlap that leaves a smaller square no stride of its own would never reach the border.
+    stride = max(1, side - overlap)
+    boxes = [
+        (top, left, top + side, left + side)
+        for top, left in product(_starts(height, side, stride), _starts(width, side, stride))
+    ]
+    weight = gaussian(side)
+    total = torch.zeros(size)
+    for top, left, bottom, right in boxes:
+        total[top:bottom, left:right] += weight
+    shares = [(weight / total[top:bottom, left:right]).to(device) for top, left, bottom, right in boxes]
+    return tuple(Tile(*box, share) for box, share in zip(boxes, shares, strict=True))
+
+
+def gaussian(side: int) -> Tensor:
+    """Return the published weights of a square tile, [side, side], float32, up to a common factor.
+
+    exp(-((i - centre)/side)² / (2·VARIANCE)) along each axis. Down the rows the centre is side/2, half a pixel off
+    the true one, which is used across: recorded results depend on it.
+    """
+    across, down = (
+        torch.tensor([exp(-(((i - centre) / side) ** 2) / (2 * VARIANCE)) for i in range(side)], dtype=torch.float64)
+        for centre in ((side - 1) / 2, side / 2)
+    )
+    return torch.outer(down, across).float()
+
+
+def _starts(length: int, side: int, stride: int) -> list[int]:
+    """Return where tiles start along one axis: every stride, the last moved back to end at `length`."""
+    starts = list(range(0, max(1, length - side), stride))
+    return starts if starts[-1] + side >= length else [*starts, length - side]

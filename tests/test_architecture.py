@@ -1,0 +1,78 @@
+"""Imports point one way, and the command line answers without the heavy libraries."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import seesr_cli
+
+PACKAGE = Path(seesr_cli.__file__).parent
+HEAVY = ("torch", "diffusers", "transformers", "numpy", "PIL")
+
+# From the top of the house to its ground; a module imports only from floors below its own.
+FLOORS = (
+    ("__main__",),
+    ("cli",),
+    ("training",),
+    ("report",),
+    ("batch",),
+    ("pipeline",),
+    ("prepare", "tag", "prompt", "latent", "denoise"),
+    ("models.load",),
+    ("models.graft", "models.tagger", "models.keys"),
+    ("tiles", "colour", "image", "noise", "schedule", "device", "weights"),
+    ("settings",),
+    ("errors", ""),
+)
+WITHIN = ("cli", "training")  # rooms whose modules may import each other
+
+
+def floor(module: str) -> int:
+    for number, rooms in enumerate(FLOORS):
+        if any(module == room or (room in WITHIN and module.startswith(f"{room}.")) for room in rooms):
+            return number
+    raise AssertionError(f"{module} stands on no floor: give it one")
+
+
+def imports() -> list[tuple[str, str]]:
+    """All pairs (module, module of ours that it imports), named from the package down."""
+    names = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+    modules = {name.removesuffix("__init__").removesuffix("."): path for name, path in names.items()}
+    pairs = []
+    for module, path in modules.items():
+        package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = [part for part in package if part][: len(package) - node.level + 1]
+                target = [*base, *(node.module or "").split(".")] if node.module else base
+                stem = ".".join(target)
+                for alias in node.names:
+                    whole = f"{stem}.{alias.name}".strip(".")
+                    pairs.append((module, whole if whole in modules else stem))
+    return pairs
+
+
+def test_every_import_points_down() -> None:
+    assert len(imports()) > 30
+    upward = [
+        f"{module} imports {target}"
+        for module, target in imports()
+        if target and floor(module) >= floor(target) and module.split(".")[0] != target.split(".")[0]
+    ]
+    assert not upward
+
+
+def test_only_the_command_line_leads_to_the_exit() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if "cli" not in path.relative_to(PACKAGE).parts and path.name != "__main__.py":
+            assert "sys.exit" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("module", ["seesr_cli.cli", "seesr_cli.settings", "seesr_cli.weights"])
+def test_no_heavy_library_is_imported_before_it_is_needed(module: str) -> None:
+    code = f"import sys, {module}; print(sorted(set(sys.modules) & {set(HEAVY)!r}))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

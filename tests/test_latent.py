@@ -1,0 +1,37 @@
+"""Encoding samples the posterior, decoding survives what is too large for 16 bits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from seesr_cli.device import choose
+from seesr_cli.latent import Coder
+from seesr_cli.models.load import load_vae
+from seesr_cli.noise import seeded
+from seesr_cli.settings import SEESR
+
+
+@pytest.fixture
+def coder(tiny_weights: Path) -> Coder:
+    return Coder(load_vae(SEESR, tiny_weights, choose("cpu")))
+
+
+def test_the_latent_is_the_posterior_s_mean_plus_its_deviation_times_the_noise(coder: Coder) -> None:
+    pixels = torch.rand(1, 3, 32, 48)
+    mean = coder.encode(pixels, torch.zeros)
+    assert mean.shape == (1, 4, 4, 6)
+    assert coder.factor == 8
+    up = coder.encode(pixels, torch.ones) - mean
+    sampled = coder.encode(pixels, seeded(3))
+    torch.testing.assert_close(sampled, mean + up * seeded(3)(mean.shape))
+
+
+def test_decoding_beyond_the_range_of_16_bits_is_seen_and_done_again_in_full(coder: Coder) -> None:
+    coder.vae.half()
+    coder.vae.decoder.conv_out.bias.data.fill_(6e4)
+    coder.vae.decoder.conv_out.weight.data.mul_(1e4)
+    latent = torch.randn(1, 4, 4, 6, generator=torch.Generator().manual_seed(0))
+    assert not coder.decode(latent).isfinite().all()
+    assert coder.decode_in_full_precision(latent).isfinite().all()
+    assert coder.vae.dtype == torch.float16

@@ -1,0 +1,27 @@
+"""One seed, one sequence."""
+
+import torch
+
+from seesr_cli.noise import seeded
+
+SHAPE = torch.Size((1, 4, 8, 8))
+
+
+def test_a_seed_gives_one_sequence() -> None:
+    one, other = seeded(7), seeded(7)
+    for _ in range(3):
+        assert torch.equal(one(SHAPE), other(SHAPE))
+
+
+def test_draws_and_seeds_differ() -> None:
+    noise = seeded(7)
+    first = noise(SHAPE)
+    assert not torch.equal(first, noise(SHAPE))
+    assert not torch.equal(first, seeded(8)(SHAPE))
+
+
+def test_noise_is_drawn_on_the_cpu_and_standard_normal() -> None:
+    draw = seeded(0)(torch.Size((1, 4, 200, 200)))
+    assert (draw.device.type, draw.dtype) == ("cpu", torch.float32)
+    assert abs(float(draw.mean())) < 0.01
+    assert abs(float(draw.std()) - 1) < 0.01

@@ -1,0 +1,92 @@
+"""One picture through all stages, with a tiny network of the published structure."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from seesr_cli.pipeline import Upscaler, load_reader
+from seesr_cli.settings import SEESR, TURBO, Settings
+
+QUICK = Settings(scale=2, steps=2, process_size=64)
+
+
+@pytest.fixture(scope="module")
+def upscaler(tiny_weights: Path) -> Upscaler:
+    return Upscaler.load(SEESR, tiny_weights, "cpu")
+
+
+def picture(height: int, width: int, seed: int = 0) -> Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("size", "scale"), [((33, 45), 2.0), ((40, 36), 1.5), ((5, 90), 2.0), ((1, 1), 4.0)])
+def test_the_result_is_exactly_scale_times_the_input(upscaler: Upscaler, size: tuple[int, int], scale: float) -> None:
+    restored = upscaler.upscale(picture(*size), replace(QUICK, scale=scale, steps=1))
+    assert restored.pixels.shape == (3, round(size[0] * scale), round(size[1] * scale))
+    assert restored.pixels.dtype == torch.float32
+    assert restored.pixels.min() >= 0
+    assert restored.pixels.max() <= 1
+
+
+def test_a_seed_gives_the_same_picture_in_any_order(upscaler: Upscaler) -> None:
+    first = upscaler.upscale(picture(32, 32), QUICK).pixels
+    upscaler.upscale(picture(36, 40, seed=1), QUICK)
+    assert torch.equal(upscaler.upscale(picture(32, 32), QUICK).pixels, first)
+    assert not torch.equal(upscaler.upscale(picture(32, 32), replace(QUICK, seed=1)).pixels, first)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"guidance": 1.0},
+        {"control": 0.0},
+        {"prompt": "frog"},
+        {"negative": "frog"},
+        {"start": "noise"},
+        {"colour": "wavelet"},
+        {"steps": 3},
+        {"tile": 8},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_setting_reaches_the_picture(upscaler: Upscaler, change: dict[str, float | str]) -> None:
+    usual = upscaler.upscale(picture(40, 40), QUICK).pixels
+    changed = upscaler.upscale(picture(40, 40), replace(QUICK, **change)).pixels
+    assert float((usual - changed).abs().max()) > 1 / 255
+
+
+def test_progress_is_told_before_the_first_step_and_after_each(upscaler: Upscaler) -> None:
+    told: list[tuple[int, int]] = []
+    upscaler.upscale(picture(32, 32), QUICK, lambda done, total: told.append((done, total)))
+    assert told == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_the_prompt_used_is_told_and_so_is_its_lost_end(upscaler: Upscaler) -> None:
+    restored = upscaler.upscale(picture(32, 32), replace(QUICK, prompt="frog " * 80))
+    assert restored.prompt.endswith("clean, high-resolution, 8k")
+    assert any("77 tokens" in note and "8k" in note for note in restored.notes)
+
+
+def test_what_16_bits_cannot_hold_is_decoded_again_and_told(tiny_weights: Path) -> None:
+    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu")
+    upscaler.coder.vae.half()
+    upscaler.coder.vae.decoder.conv_out.bias.data.fill_(float(torch.finfo(torch.float16).max))
+    upscaler.coder.vae.decoder.conv_out.weight.data.mul_(1e4)
+    restored = upscaler.upscale(picture(32, 32), replace(QUICK, steps=1))
+    assert restored.pixels.isfinite().all()
+    assert any("fp32" in note for note in restored.notes)
+
+
+def test_turbo_runs_without_guidance_in_two_steps(tiny_weights: Path) -> None:
+    upscaler = Upscaler.load(TURBO, tiny_weights, "cpu")
+    settings = replace(TURBO.defaults, scale=2, process_size=64)
+    assert [step.timestep for step in upscaler.schedule(settings).steps] == [999, 499]
+    assert upscaler.upscale(picture(32, 32), settings).pixels.shape == (3, 64, 64)
+
+
+def test_the_tagger_alone_reads_what_the_whole_reads(upscaler: Upscaler, tiny_weights: Path) -> None:
+    alone = load_reader(SEESR, tiny_weights, "cpu").read(picture(30, 40))
+    assert alone.tags == upscaler.reader.read(picture(30, 40)).tags

@@ -1,0 +1,77 @@
+"""The schedule is that of the stock scheduler, as one table."""
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from seesr_cli.denoise import begin, denoise
+from seesr_cli.errors import WeightsInvalid
+from seesr_cli.noise import seeded
+from seesr_cli.schedule import schedule
+
+STABLE_DIFFUSION: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+    "steps_offset": 1,
+    "clip_sample": False,
+}
+SHORT = STABLE_DIFFUSION | {"num_train_timesteps": 100, "beta_schedule": "linear", "steps_offset": 0}
+
+
+def predicted(latent: Tensor, timestep: int) -> Tensor:
+    return torch.sin(3 * latent + timestep)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("config", [STABLE_DIFFUSION, SHORT], ids=["stable-diffusion", "short"])
+def test_denoising_is_the_stock_scheduler_s(config: dict[str, Any], spacing: str, steps: int) -> None:
+    config = config | {"timestep_spacing": spacing}
+    stock = DDPMScheduler(**config)
+    stock.set_timesteps(steps)
+    ours = schedule(config, steps)
+    assert [step.timestep for step in ours.steps] == stock.timesteps.tolist()
+
+    start = theirs = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    chance = torch.Generator().manual_seed(1)
+    for timestep in stock.timesteps:
+        theirs = stock.step(predicted(theirs, int(timestep)), timestep, theirs, generator=chance).prev_sample
+    *_, latent = denoise(start, predicted, ours, seeded(1))
+    torch.testing.assert_close(latent, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_the_start_is_under_the_noise_of_the_last_training_timestep() -> None:
+    stock = DDPMScheduler(**STABLE_DIFFUSION)
+    latent, noise = torch.randn(1, 4, 8, 8), seeded(3)
+    theirs = stock.add_noise(latent, seeded(3)(latent.shape), torch.tensor([999]))
+    torch.testing.assert_close(begin(latent, schedule(STABLE_DIFFUSION, 50), noise), theirs)
+
+
+def test_fifty_steps_are_the_published_ones() -> None:
+    timesteps = [step.timestep for step in schedule(STABLE_DIFFUSION, 50).steps]
+    assert timesteps[:3] == [981, 961, 941]
+    assert timesteps[-1] == 1
+
+
+def test_the_last_step_ends_at_the_clean_latent() -> None:
+    last = schedule(STABLE_DIFFUSION, 50).steps[-1]
+    assert (last.to_clean, last.to_latent, last.spread) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "change", [{"prediction_type": "v_prediction"}, {"beta_schedule": "cosine"}, {"timestep_spacing": "linspace"}]
+)
+def test_a_file_that_asks_for_another_sampler_is_refused(change: dict[str, str]) -> None:
+    with pytest.raises(WeightsInvalid, match=next(iter(change.values()))):
+        schedule(STABLE_DIFFUSION | change, 10)
+
+
+def test_more_steps_than_the_model_knows_are_refused() -> None:
+    with pytest.raises(WeightsInvalid, match="100 timesteps"):
+        schedule(SHORT, 101)
