@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seesr_cli.errors import PictureError
 from seesr_cli.pipeline import Upscaler, load_reader
 from seesr_cli.settings import SEESR, TURBO, Settings
 
@@ -78,6 +79,13 @@ def test_what_16_bits_cannot_hold_is_decoded_again_and_told(tiny_weights: Path) 
     restored = upscaler.upscale(picture(32, 32), replace(QUICK, steps=1))
     assert restored.pixels.isfinite().all()
     assert any("fp32" in note for note in restored.notes)
+
+
+def test_numbers_that_are_not_finite_are_a_failed_picture_and_never_a_black_one(tiny_weights: Path) -> None:
+    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu")
+    upscaler.unet.conv_out.bias.data.fill_(torch.nan)
+    with pytest.raises(PictureError, match="--dtype fp32"):
+        upscaler.upscale(picture(32, 32), replace(QUICK, steps=1))
 
 
 def test_turbo_runs_without_guidance_in_two_steps(tiny_weights: Path) -> None:

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from seesr_cli.denoise import begin, denoise
-from seesr_cli.errors import WeightsInvalid
+from seesr_cli.errors import UsageError, WeightsInvalid
 from seesr_cli.noise import seeded
 from seesr_cli.schedule import schedule
 
@@ -73,5 +73,7 @@ def test_a_file_that_asks_for_another_sampler_is_refused(change: dict[str, str])
 
 
 def test_more_steps_than_the_model_knows_are_refused() -> None:
-    with pytest.raises(WeightsInvalid, match="100 timesteps"):
+    with pytest.raises(UsageError, match="101 steps are more than the model's 100"):
         schedule(SHORT, 101)
+    with pytest.raises(UsageError, match="1000"):  # leading spacing begins one later than there is room for
+        schedule(STABLE_DIFFUSION, 1000)

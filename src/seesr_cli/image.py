@@ -3,15 +3,11 @@
 Light to import: Pillow and numpy only, so that names and places can be checked before torch is loaded.
 """
 
-import errno
 import logging
-import os
-import secrets
 import struct
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -19,9 +15,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from .errors import OutputUnwritable, PictureUnreadable
+from .exif import carried
+from .files import cause, part_beside, replacing, unwritable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,19 +81,6 @@ _TIFF = _Format("TIFF", 2**31 - 1, alpha=True)
 _WRITTEN = {".png": _PNG, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".tif": _TIFF, ".tiff": _TIFF}
 WRITTEN_SUFFIXES = tuple(_WRITTEN)
 
-_EXIF_HEAD = b"Exif\0\0"
-
-# TIFF keeps EXIF among the tags that describe the file's own layout; these describe the photograph.
-# fmt: off
-_TIFF_EXIF = frozenset({
-    "ImageDescription", "Make", "Model", "XResolution", "YResolution", "ResolutionUnit", "Software", "DateTime",
-    "Artist", "HostComputer", "Copyright", "XPTitle", "XPComment", "XPAuthor", "XPKeywords", "XPSubject",
-})
-# fmt: on
-
-
-# --- reading -----------------------------------------------------------------------------------------------------
-
 
 def read(path: Path) -> Picture:
     """Return the picture in the file `path`, as it is meant to be seen; of several frames or pages, the first.
@@ -134,7 +119,7 @@ def _opened(path: Path) -> BinaryIO:
     except FileNotFoundError:
         raise PictureUnreadable(f"{path} is not there: check the name.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise PictureUnreadable(f"{path} cannot be read ({_reason(error)}): check its permissions.") from error
+        raise PictureUnreadable(f"{path} cannot be read ({cause(error)}): check its permissions.") from error
 
 
 def _formats() -> list[str]:
@@ -154,7 +139,7 @@ def _picture(path: Path, image: Image.Image, file: BinaryIO) -> Picture:
         values, profile = _values(image, file)
     except _Unsupported as error:
         raise PictureUnreadable(f"{path} {error}: export it with 8 or 16 bits per channel.") from None
-    exif, orientation = _exif(image)
+    exif, orientation = carried(image)
     values = np.ascontiguousarray(_upright(values, orientation).transpose(2, 0, 1), dtype=np.float32)
     channels = len(values)
     grey = channels < 3
@@ -307,59 +292,6 @@ def _upright(values: Values, orientation: int) -> Values:
     return values
 
 
-def _exif(image: Image.Image) -> tuple[bytes | None, int]:
-    """Return the EXIF to carry on, and the orientation to apply; EXIF that cannot be parsed is left behind."""
-    image.load()  # PNG may have it behind the pixels
-    try:
-        tags = image.getexif()
-        orientation = tags.get(ExifTags.Base.Orientation, 1)
-        kept = image.info.get("exif")
-        if image.format == "TIFF":
-            kept = _described(tags)
-        elif kept is None and tags:
-            kept = tags.tobytes()
-        return (_tidy(kept) if kept else None), orientation if isinstance(orientation, int) else 1
-    except Exception:  # as with pixels, a damaged block makes the parser raise nearly anything
-        return None, 1
-
-
-def _described(tags: Image.Exif) -> bytes | None:
-    """Return the EXIF block of a TIFF without what describes the file's own layout."""
-    wanted = {number for number, name in ExifTags.TAGS.items() if name in _TIFF_EXIF}
-    chosen = Image.Exif()
-    for number, value in tags.items():
-        if number in wanted:
-            chosen[number] = value
-    for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        if entries := tags.get_ifd(directory):
-            chosen[directory] = entries
-    return chosen.tobytes() if len(chosen) else None
-
-
-def _tidy(exif: bytes) -> bytes | None:
-    """Return `exif` with orientation 1 and no thumbnail, every other byte in its place.
-
-    Done in the block itself: writing it anew would break maker's notes, whose offsets count from the block's start.
-    """
-    block = bytearray(exif.removeprefix(_EXIF_HEAD))
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[:4]))
-    if order is None:
-        return None
-    (start,) = struct.unpack_from(f"{order}I", block, 4)
-    (entries,) = struct.unpack_from(f"{order}H", block, start)
-    end = start + 2 + 12 * entries
-    for entry in range(start + 2, end, 12):
-        (tag,) = struct.unpack_from(f"{order}H", block, entry)
-        if tag == ExifTags.Base.Orientation:
-            struct.pack_into(f"{order}HIHH", block, entry + 2, 3, 1, 1, 0)  # one SHORT, 1
-    if end + 4 <= len(block):
-        struct.pack_into(f"{order}I", block, end, 0)  # no further directory: that one is the thumbnail's
-    return _EXIF_HEAD + bytes(block)
-
-
-# --- writing -----------------------------------------------------------------------------------------------------
-
-
 def check_target(path: Path, height: int, width: int) -> None:
     """Return if a picture of this size could be written at `path`, else raise OutputUnwritable.
 
@@ -369,13 +301,13 @@ def check_target(path: Path, height: int, width: int) -> None:
     if max(height, width) > kind.longest:
         reason = f"{path} would be {width} x {height} pixels, and {kind.name} ends at {kind.longest} a side"
         raise OutputUnwritable(f"{reason}: choose a .png file or a smaller --scale.")
-    probe = _part(path)
+    probe = part_beside(path)
     try:
         if path.is_dir():
             raise OutputUnwritable(f"{path} is a folder: name another file with -o.")
         probe.open("xb").close()
     except OSError as error:
-        raise OutputUnwritable(_unwritable(path, error)) from error
+        raise OutputUnwritable(unwritable(path, error)) from error
     finally:
         with suppress(OSError):
             probe.unlink()
@@ -437,70 +369,3 @@ def _format(path: Path) -> _Format:
     if kind is None:
         raise OutputUnwritable(f"{path} has no suffix that is written: end it with {' '.join(WRITTEN_SUFFIXES)}.")
     return kind
-
-
-@contextmanager
-def replacing(path: Path, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """Open a file that stands at `path`, whole and on disk, when the block has ended; if it fails, nothing does.
-
-    Unless `overwrite`, a file that is at `path` by then is left as it is. Raises OutputUnwritable.
-    """
-    part = _part(path)
-    try:
-        with part.open("x+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            part.replace(path)
-        else:
-            _move_to_free(part, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise OutputUnwritable(_unwritable(path, error)) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
-
-
-def _part(path: Path) -> Path:
-    """Return a name beside `path`, hidden, that nobody uses; short, since `path`'s own may be as long as names get."""
-    return path.with_name(f".seesr-{secrets.token_hex(8)}.part")
-
-
-def _move_to_free(part: Path, path: Path) -> None:
-    """Give `part` the name `path`, or raise FileExistsError: in one step, so that no file is lost in between."""
-    try:
-        path.hardlink_to(part)
-    except FileExistsError:
-        raise
-    except OSError:
-        # No links here (exFAT, some network drives): claim the name with an empty file, then take its place.
-        path.open("xb").close()
-        part.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the folder's new entry on disk too; Windows and some network drives know no such thing."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _unwritable(path: Path, error: OSError) -> str:
-    match error.errno:
-        case errno.EEXIST:
-            return f"{path} is already there and was left alone: use --overwrite, or another name with -o."
-        case errno.ENOENT | errno.ENOTDIR:
-            return f"{path} cannot be written, {path.parent} is not a folder that takes files: choose another with -o."
-        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-            return f"{path} cannot be written ({_reason(error)}): make room, or choose another place with -o."
-        case _:
-            return f"{path} cannot be written ({_reason(error)}): choose another place with -o."
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return getattr(error, "strerror", None) or str(error)

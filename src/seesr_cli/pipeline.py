@@ -82,7 +82,7 @@ class Upscaler:
     def upscale(self, picture: Tensor, settings: Settings, on_step: OnStep = lambda done, total: None) -> Restored:
         """Return `picture`, [3, h, w], RGB in [0, 1], restored and `settings.scale` times as large.
 
-        Raises PictureError when the picture would become too large for this machine.
+        Raises PictureError when the picture would become too large for this machine, or gets no finite numbers.
         """
         try:
             return self._restore(picture, settings, seeded(settings.seed), on_step)
@@ -129,16 +129,20 @@ class Upscaler:
             latent = after
             on_step(done, settings.steps)
 
-        notes = []
-        decoded = self.coder.decode(latent)
-        if not decoded.isfinite().all():
-            notes.append("The picture was decoded again in fp32: it went beyond the range of 16 bits.")
-            decoded = self.coder.decode_in_full_precision(latent)
+        decoded, notes = self._decode(latent)
         aligned = align(frame.crop(decoded.clamp(0, 1)), frame.crop(frame.pixels).to(decoded.device), settings.colour)
         pixels = resize(aligned[0].cpu(), wanted)
         if lost := self.scribe.lost(prompt.positive):
             notes.append(f"The prompt is longer than the 77 tokens of the text tower; its end is not used: {lost!r}.")
         return Restored(pixels, reading, prompt.positive, prompt.negative, tuple(notes))
+
+    def _decode(self, latent: Tensor) -> tuple[Tensor, list[str]]:
+        """Return the pixels of `latent`, all finite, and what there is to say of how they were had."""
+        if (decoded := self.coder.decode(latent)).isfinite().all():
+            return decoded, []
+        if (decoded := self.coder.decode_in_full_precision(latent)).isfinite().all():
+            return decoded, ["The picture was decoded again in fp32: it went beyond the range of 16 bits."]
+        raise PictureError("The networks went beyond the range of their numbers on this picture: use --dtype fp32.")
 
 
 def load_reader(model: Model, weights: Path | None = None, device: str = "auto", dtype: str = "auto") -> Reader:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .errors import WeightsInvalid
+from .errors import UsageError, WeightsInvalid
 
 
 class Step(NamedTuple):
@@ -42,7 +42,7 @@ def schedule(config: Mapping[str, Any], steps: int) -> Schedule:
     Understood are beta_start, beta_end, beta_schedule (linear, scaled_linear), num_train_timesteps, prediction_type
     (epsilon), timestep_spacing (leading, which is diffusers' default for these files, or trailing) and steps_offset.
     The variance is the posterior's ("fixed small"), nothing is clipped, and the start is the last training timestep.
-    Raises WeightsInvalid for a file that asks for anything else.
+    Raises WeightsInvalid for a file that asks for anything else, UsageError for more steps than it has room for.
     """
     if config.get("prediction_type", "epsilon") != "epsilon":
         raise WeightsInvalid(
@@ -50,9 +50,9 @@ def schedule(config: Mapping[str, Any], steps: int) -> Schedule:
         )
     trained = int(config["num_train_timesteps"])
     kept = torch.cumprod(1 - _betas(config, trained), dim=0)  # the share of the signal's variance at each timestep
-    if steps > trained:
-        raise WeightsInvalid(f"The scheduler knows {trained} timesteps, fewer than the {steps} steps asked for.")
-    timesteps = _timesteps(config, trained, steps)
+    timesteps = _timesteps(config, trained, steps) if steps <= trained else [trained]
+    if timesteps[0] >= trained:  # spacing may leave less room than there are timesteps
+        raise UsageError(f"{steps} steps are more than the model's {trained} timesteps hold: use fewer --steps.")
     rows = []
     for here, there in zip(timesteps, [*timesteps[1:], -1], strict=True):
         signal, ahead = float(kept[here]), float(kept[there]) if there >= 0 else 1.0

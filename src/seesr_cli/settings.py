@@ -5,13 +5,13 @@ given as weights, and the settings it was made for.
 """
 
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from typing import Literal, get_args
 
 from .errors import UsageError
 
 Start = Literal["lr", "noise"]
 Colour = Literal["adain", "wavelet", "none"]
+ModelName = Literal["seesr", "turbo", "miniature"]
 
 QUALITY_WORDS = "clean, high-resolution, 8k"
 """Added behind the tags of every picture: the published `added_prompt`."""
@@ -55,26 +55,26 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(isfinite(self.scale) and 1 <= self.scale <= 16, f"scale {self.scale:g} is not between 1 and 16")
-        _check(1 <= self.steps <= 1000, f"steps {self.steps} is not between 1 and 1000")
-        _check(
-            isfinite(self.guidance) and 0 <= self.guidance <= 50, f"guidance {self.guidance:g} is not between 0 and 50"
-        )
-        _check(isfinite(self.control) and 0 <= self.control <= 10, f"control {self.control:g} is not between 0 and 10")
-        _check(self.start in get_args(Start), f"start '{self.start}' is not one of {', '.join(get_args(Start))}")
-        _check(self.colour in get_args(Colour), f"colour '{self.colour}' is not one of {', '.join(get_args(Colour))}")
-        _check(64 <= self.process_size <= 4096, f"process size {self.process_size} is not between 64 and 4096 pixels")
-        _check(8 <= self.tile <= 512, f"tile {self.tile} is not between 8 and 512 latent pixels")
-        _check(
-            0 <= self.overlap < self.tile,
-            f"overlap {self.overlap} is not between 0 and the tile ({self.tile}) less one",
-        )
-        _check(0 <= self.seed < 2**63, f"seed {self.seed} is not between 0 and 2^63 - 1")
+        _between("scale", self.scale, 1, 16)
+        _between("steps", self.steps, 1, 1000)
+        _between("guidance", self.guidance, 0, 50)
+        _between("control", self.control, 0, 10)
+        _between("process-size", self.process_size, 64, 4096)
+        _between("tile", self.tile, 8, 512)
+        _between("overlap", self.overlap, 0, self.tile - 1)
+        _between("seed", self.seed, 0, 2**63 - 1)
+        _one_of("start", self.start, get_args(Start))
+        _one_of("colour", self.colour, get_args(Colour))
 
 
-def _check(holds: bool, complaint: str) -> None:
-    if not holds:
-        raise UsageError(f"The {complaint}.")
+def _between(name: str, value: float, least: int, most: int) -> None:
+    if not least <= value <= most:  # false for what is not a number, too
+        raise UsageError(f"--{name} {value} is out of range: give {least} to {most}.")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"--{name} {value} is not known: give {' or '.join(known)}.")
 
 
 @dataclass(frozen=True)
@@ -141,5 +141,5 @@ MINIATURE = Model(
     defaults=Settings(steps=1, guidance=1.0, colour="wavelet", tile=160, overlap=16),
 )
 
-MODELS: dict[str, Model] = {model.name: model for model in (SEESR, TURBO, MINIATURE)}
-DEFAULT_MODEL = SEESR.name
+MODELS: dict[ModelName, Model] = {"seesr": SEESR, "turbo": TURBO, "miniature": MINIATURE}
+DEFAULT_MODEL: ModelName = "seesr"

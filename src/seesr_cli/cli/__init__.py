@@ -1,0 +1,62 @@
+"""The command `seesr`: what is typed becomes calls, and errors become a sentence and an exit code.
+
+Nothing here imports torch, numpy or Pillow before a command runs: `--help` and `--version` answer at once.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import SeesrError
+from . import tags, upscale
+
+app = typer.Typer(
+    name="seesr",
+    help="Restore real photographs with SeeSR: read the picture, then redraw it.",
+    epilog="Exit codes: 0 all done, 1 some picture failed, 2 wrong usage, 3 weights missing, 130 interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"seesr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def seesr(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options of `seesr` itself."""
+
+
+UPSCALE_EXAMPLES = """\
+[bold]Examples[/bold]
+  seesr upscale photo.jpg --model miniature
+  seesr upscale holiday/ -o restored/ --weights ~/seesr-weights
+  seesr upscale photo.jpg -o large.jpg -s 2 --model turbo --tags"""
+TAGS_EXAMPLES = """\
+[bold]Examples[/bold]
+  seesr tags photo.jpg --model miniature
+  seesr tags holiday/ --json > tags.jsonl"""
+app.command(no_args_is_help=True, epilog=UPSCALE_EXAMPLES)(upscale.upscale)
+app.command(no_args_is_help=True, epilog=TAGS_EXAMPLES)(tags.tags)
+
+
+def main() -> None:
+    """Run `seesr` with the arguments it was called with, and exit as the outcome asks."""
+    try:
+        app(prog_name="seesr")
+    except SeesrError as error:
+        from ..report import complain
+
+        complain(str(error), error if "--debug" in sys.argv else None)
+        sys.exit(error.exit_code)

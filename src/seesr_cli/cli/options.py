@@ -1,0 +1,69 @@
+"""The arguments and options that more than one command takes."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..settings import DEFAULT_MODEL, MODELS, ModelName
+
+Dtype = Literal["auto", "fp32", "fp16", "bf16"]
+
+MODEL, REPORT = "Model", "What is printed"
+
+_MODELS_IN_WORDS = "\n".join(f"[bold]{name}[/bold]: {model.about}." for name, model in MODELS.items())
+
+
+def default(text: str) -> str:
+    """Return how help shows a default: typer's own way puts such words in brackets of brackets."""
+    return rf"[dim]\[default: {text}][/dim]"
+
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT", help="Pictures, and folders of pictures (their own, not those of folders in them)."
+    ),
+]
+Model = Annotated[
+    ModelName,
+    typer.Option(
+        "--model", help=f"{_MODELS_IN_WORDS}\n{default(DEFAULT_MODEL)}", rich_help_panel=MODEL, show_default=False
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="DIR",
+        help=f"Folder with the published files; the miniature's are in the package. {default('$SEESR_WEIGHTS')}",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help=f"Where to compute: auto (the best there is), cpu, cuda, cuda:0 or mps. {default('auto')}",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+Precision = Annotated[
+    Dtype,
+    typer.Option(
+        "--dtype",
+        help=f"Precision of the networks; auto is fp32 on a CPU, else fp16. {default('auto')}",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object per picture, a line each.", rich_help_panel=REPORT)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.", rich_help_panel=REPORT)]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="Show where in the program an error arose.", rich_help_panel=REPORT)
+]

@@ -1,0 +1,47 @@
+"""`seesr tags`: what the tagger sees in pictures."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from ..settings import MODELS
+from ..weights import locate
+from . import options
+
+if TYPE_CHECKING:
+    from ..tag import Reader
+
+
+def tags(
+    inputs: options.Inputs,
+    model: options.Model = "seesr",
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    dtype: options.Precision = "auto",
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Print the tags of pictures, with their scores and the thresholds they are above.
+
+    A table on a terminal; in a pipe, tab-separated lines of picture, tag, score and threshold.
+    """
+    from .. import batch, jobs
+    from ..report import Report
+
+    chosen = MODELS[model]
+    sources = jobs.find(inputs)
+    locate(chosen, weights)
+
+    def load() -> "Reader":
+        from ..pipeline import load_reader
+
+        return load_reader(chosen, weights, device, dtype)
+
+    with Report(len(sources.pictures), as_json=as_json, quiet=quiet, debug=debug) as report:
+        for note in sources.notes:
+            report.note(note)
+        for outcome in batch.read_tags(sources.pictures, chosen, load, report):
+            report.tagged(outcome)
+    if report.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,80 @@
+"""Files that appear whole or not at all."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import OutputUnwritable
+
+
+@contextmanager
+def replacing(path: Path, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """Open a file that stands at `path`, whole and on disk, when the block has ended; if it fails, nothing does.
+
+    Unless `overwrite`, a file that is at `path` by then is left as it is. Raises OutputUnwritable.
+    """
+    part = part_beside(path)
+    try:
+        with part.open("x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if overwrite:
+            part.replace(path)
+        else:
+            _move_to_free(part, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OutputUnwritable(unwritable(path, error)) from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def part_beside(path: Path) -> Path:
+    """Return a name beside `path`, hidden, that nobody uses; short, since `path`'s own may be as long as names get."""
+    return path.with_name(f".seesr-{secrets.token_hex(8)}.part")
+
+
+def _move_to_free(part: Path, path: Path) -> None:
+    """Give `part` the name `path`, or raise FileExistsError: in one step, so that no file is lost in between."""
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No links here (exFAT, some network drives): claim the name with an empty file, then take its place.
+        path.open("xb").close()
+        part.replace(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the folder's new entry on disk too; Windows and some network drives know no such thing."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """Return the sentence for a file that could not be written at `path`."""
+    match error.errno:
+        case errno.EEXIST:
+            return f"{path} is already there and was left alone: use --overwrite, or another name with -o."
+        case errno.ENOENT | errno.ENOTDIR:
+            return f"{path} cannot be written, {path.parent} is not a folder that takes files: choose another with -o."
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            return f"{path} cannot be written ({cause(error)}): make room, or choose another place with -o."
+        case _:
+            return f"{path} cannot be written ({cause(error)}): choose another place with -o."
+
+
+def cause(error: OSError | ValueError) -> str:
+    """Return what the system said of `error`, without numbers and names."""
+    return getattr(error, "strerror", None) or str(error)

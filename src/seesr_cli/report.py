@@ -1,0 +1,249 @@
+"""The only printer: results on stdout, for people and pipes alike; progress, notes and errors on stderr."""
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from .batch import Outcome
+
+_LONGEST_NAME = 40
+
+
+class Report:
+    """Tells a run while it goes on; a context, so that the terminal is left as it was found.
+
+    Paths go to stdout as the bytes they are, a line each; with `as_json`, an object in ASCII per picture instead.
+    Progress is animated only where stderr is a terminal. `quiet` leaves results and errors; `debug` adds tracebacks.
+    """
+
+    def __init__(self, total: int, *, as_json: bool = False, quiet: bool = False, debug: bool = False) -> None:
+        self._as_json = as_json
+        self._quiet = quiet
+        self._debug = debug
+        self._console = _console()
+        self._total = total
+        self._states: Counter[str] = Counter()
+        self._began = time.monotonic()
+        self._worked = 0.0
+        self._progress: Progress | None = None
+        if not quiet and sys.stderr.isatty() and not self._console.is_dumb_terminal:
+            # One line: rich, started again below other output, would climb over that output's last lines.
+            self._progress = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[count]}", markup=False),
+                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[rest]}", markup=False),
+                console=self._console,
+                transient=True,
+                redirect_stdout=False,  # rich would print results on stderr
+            )
+            self._task = self._progress.add_task("", total=None, count="", rest="")
+
+    @property
+    def failed(self) -> bool:
+        """Whether a picture failed."""
+        return self._states["failed"] > 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.note(f"Interrupted. {self._summary()} The same command again does what is left.")
+        elif kind is None and self._total > 1:
+            self.note(self._summary())
+
+    # What a run tells between outcomes (batch.Watch).
+
+    def started(self, source: Path) -> None:
+        """Show that the picture `source` is taken up."""
+        if self._progress is not None:
+            name = _shortened(shown(source.name))
+            place = f"{self._states.total() + 1} of {self._total}: " if self._total > 1 else ""
+            self._progress.reset(self._task, description=place + name, total=None, count="", rest="")
+            self._progress.start()
+
+    def loading(self, what: str) -> None:
+        """Show that a model is being loaded."""
+        if self._progress is not None:
+            self._progress.update(self._task, count=f"loading {what}")
+
+    def stepped(self, done: int, total: int) -> None:
+        """Show how many of the steps for this picture are done, and the time left for it and for all."""
+        if self._progress is not None:
+            rest = f"left, {self._time_left(done / total)}" if self._states["done"] and self._total > 1 else "left"
+            count = f"step {done} of {total}" if done < total else "decoding"
+            self._progress.update(self._task, completed=done, total=total, count=count, rest=rest)
+
+    # Outcomes.
+
+    def upscaled(self, outcome: Outcome) -> None:
+        """Print the result of one picture, and say how it went."""
+        with self._aside():
+            self._tell(outcome)
+            if self._as_json:
+                _write(_ascii(_upscaled_as_json(outcome)))
+            elif outcome.target is not None:
+                _write(os.fsencode(outcome.target))
+        self._count(outcome)
+
+    def tagged(self, outcome: Outcome) -> None:
+        """Print the tags of one picture: a table on a terminal, tab-separated lines (picture first) in a pipe."""
+        with self._aside():
+            self._tell(outcome)
+            if self._as_json:
+                _write(_ascii(_tagged_as_json(outcome)))
+            elif outcome.state == "done" and sys.stdout.isatty():
+                Console(highlight=False).print(_table(outcome), "")
+            else:
+                for tag in outcome.tags:
+                    numbers = f"\t{tag.name}\t{tag.score:.4f}\t{tag.threshold:.4f}"
+                    _write(os.fsencode(outcome.source) + numbers.encode())
+        self._count(outcome)
+
+    def note(self, text: str) -> None:
+        """Say something on stderr, unless quiet."""
+        if not self._quiet:
+            with self._aside():
+                self._console.print(Text(text), soft_wrap=True)
+
+    def _tell(self, outcome: Outcome) -> None:
+        if outcome.state == "failed":
+            complain(outcome.message, outcome.error if self._debug else None)
+        elif outcome.state == "skipped":
+            self.note(f"{outcome.message}: left alone, --overwrite makes it again.")
+        elif outcome.size_out is not None and outcome.size_in is not None:
+            sizes = " -> ".join(f"{width} x {height}" for height, width in (outcome.size_in, outcome.size_out))
+            self.note(f"{shown(outcome.source)}: {sizes} in {_duration(outcome.seconds)}.")
+        for text in outcome.notes:
+            self.note(f"{shown(outcome.source)}: {text}")
+
+    def _count(self, outcome: Outcome) -> None:
+        self._states[outcome.state] += 1
+        if outcome.state == "done":
+            self._worked += outcome.seconds
+
+    def _time_left(self, share: float) -> str:
+        """Return the time left in all, if the rest takes as long as those done; `share` of the present one is done."""
+        rest = self._total - self._states.total() - share
+        return f"{_duration(rest * self._worked / self._states['done'])} in all"
+
+    def _summary(self) -> str:
+        counts = ", ".join(f"{self._states[state]} {state}" for state in ("done", "skipped", "failed"))
+        return f"{counts} of {self._total} in {_duration(time.monotonic() - self._began)}."
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Take the progress off the terminal for as long as something else is printed there."""
+        if self._progress is None or not self._progress.live.is_started:
+            yield
+            return
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
+
+
+def complain(message: str, error: BaseException | None = None) -> None:
+    """Print an error on stderr: one sentence, behind the traceback of `error` if that is given."""
+    console = _console()
+    if error is not None:
+        console.print(Text("".join(traceback.format_exception(error)).rstrip()), soft_wrap=True)
+    console.print(Text.assemble(("Error: ", "bold red"), shown(message)), soft_wrap=True)
+
+
+def shown(text: str | Path) -> str:
+    """Return `text` on one line, with escapes for what would act on a terminal or cannot be encoded."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in str(text)
+    )
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def _write(line: bytes) -> None:
+    """Print a result, at once: who reads the pipe may be waiting for it."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _ascii(content: dict[str, Any]) -> bytes:
+    # ASCII: any locale can print it, and names that are no valid text stay as they are
+    return json.dumps(content).encode("ascii")
+
+
+def _upscaled_as_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "input": str(outcome.source),
+        "output": None if outcome.target is None else str(outcome.target),
+        "state": outcome.state,
+        "message": outcome.message,
+        "seconds": round(outcome.seconds, 3),
+        "input_size": _size_as_json(outcome.size_in),
+        "output_size": _size_as_json(outcome.size_out),
+        "tags": [tag._asdict() for tag in outcome.tags],
+        "prompt": outcome.prompt,
+        "notes": list(outcome.notes),
+    }
+
+
+def _tagged_as_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "input": str(outcome.source),
+        "state": outcome.state,
+        "message": outcome.message,
+        "tags": [tag._asdict() for tag in outcome.tags],
+    }
+
+
+def _size_as_json(size: tuple[int, int] | None) -> dict[str, int] | None:
+    return None if size is None else {"width": size[1], "height": size[0]}
+
+
+def _table(outcome: Outcome) -> Table:
+    table = Table(title=Text(shown(outcome.source)), title_justify="left", box=None, pad_edge=False)
+    table.add_column("tag", min_width=20)
+    table.add_column("score", justify="right")
+    table.add_column("threshold", justify="right")
+    for tag in outcome.tags:
+        table.add_row(Text(tag.name), f"{tag.score:.3f}", f"{tag.threshold:.3f}")
+    if not outcome.tags:
+        table.add_row(Text("(no tag is above its threshold)"), "", "")
+    return table
+
+
+def _shortened(name: str) -> str:
+    """Return `name` with its middle left out where it is long: the end often tells pictures apart."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    half = (_LONGEST_NAME - 3) // 2
+    return f"{name[:half]}...{name[-half:]}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,227 @@
+"""`seesr upscale`, from arguments to files, exit code, stdout and stderr."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seesr_cli.cli import main, options
+from seesr_cli.settings import MODELS
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Seesr = Callable[..., Ran]
+
+
+@pytest.fixture
+def seesr(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tiny_weights: Path
+) -> Seesr:
+    """Run `seesr upscale` in an empty folder, with a tiny model in one quick step."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEESR_WEIGHTS", str(tiny_weights))
+
+    def run(*arguments: str) -> Ran:
+        quick = ["--steps", "1", "--process-size", "64", "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["seesr", "upscale", *quick, *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert isinstance(caught.value.code, int)
+        return Ran(caught.value.code, *capfd.readouterr())
+
+    return run
+
+
+def draw(name: str, mode: str = "RGB", size: tuple[int, int] = (20, 16)) -> None:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Image.effect_noise(size, 60).convert(mode).save(name)
+
+
+def test_a_picture_becomes_one_four_times_as_large_beside_it(seesr: Seesr) -> None:
+    draw("photo.jpg")
+    ran = seesr("photo.jpg")
+    assert (ran.code, ran.out) == (0, "photo_x4.png\n")
+    assert ran.err.startswith("photo.jpg: 20 x 16 -> 80 x 64 in ")
+    with Image.open("photo_x4.png") as result:
+        assert result.size == (80, 64)
+
+
+def test_the_same_command_again_does_nothing_even_without_weights(
+    seesr: Seesr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw("photo.jpg")
+    seesr("photo.jpg")
+    made = Path("photo_x4.png").stat()
+    monkeypatch.delenv("SEESR_WEIGHTS")
+    ran = seesr("photo.jpg")
+    assert (ran.code, ran.out) == (0, "photo_x4.png\n")
+    assert ran.err == "photo_x4.png is already there: left alone, --overwrite makes it again.\n"
+    assert Path("photo_x4.png").stat() == made
+    assert seesr("photo.jpg", "--overwrite").code == 3
+
+
+def test_a_folder_goes_into_a_folder_and_bad_pictures_are_counted(seesr: Seesr) -> None:
+    draw("in/a.png")
+    draw("in/b.gif")
+    Path("in/c.jpg").write_text("Dear diary")
+    ran = seesr("in", "-o", "out", "-s", "2")
+    assert (ran.code, ran.out) == (1, "out/a_x2.png\nout/b_x2.png\n")
+    assert "Error: in/c.jpg is not a picture that can be read: give a JPEG" in ran.err
+    assert "2 done, 0 skipped, 1 failed of 3" in ran.err
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a_x2.png", "b_x2.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", r"a.jpg is empty \(zero bytes\): copy or download it again\."),
+        (b"Dear diary", r"a.jpg is not a picture that can be read: give a JPEG, .* file\."),
+        (None, r"a.jpg is damaged or incomplete \(.*\): copy or export it again\."),
+    ],
+)
+def test_a_bad_picture_is_one_sentence_and_code_1(seesr: Seesr, content: bytes | None, sentence: str) -> None:
+    draw("a.jpg", size=(200, 200))
+    Path("a.jpg").write_bytes(Path("a.jpg").read_bytes()[:3000] if content is None else content)
+    ran = seesr("a.jpg")
+    assert (ran.code, ran.out) == (1, "")
+    assert re.fullmatch(f"Error: {sentence}\n", ran.err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-s", "0"], "The scale 0 is not between 1 and 16."),
+        (["-s", "1000"], "The scale 1000 is not between 1 and 16."),
+        (["-s", "nan"], "The scale nan is not between 1 and 16."),
+        (["--steps", "0"], "The steps 0 is not between 1 and 1000."),
+        (["--seed", "-1"], "The seed -1 is not between 0 and 2^63 - 1."),
+        (["--overlap", "200"], "The overlap 200 is not between 0 and the tile (96) less one."),
+        (["--device", "toaster"], "The device 'toaster' is not known: choose auto, cpu, cuda, cuda:N or mps."),
+        (["-o", "a.png"], "a.png is to be the result of a.png, but a.png is an input"),
+        (["-o", "x.bmp"], "x.bmp has no suffix that is written: end it with one of .png"),
+        (["-o", "new/x.png"], "new/x.png cannot be written, there is no folder new: make it first."),
+        (["b.png", "-o", "x.png"], "x.png names one file, but there are several pictures: name a folder, as x/."),
+        (["b.png", "-o", "file"], "file is a file: name a folder with -o for several pictures."),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_code_2(seesr: Seesr, arguments: list[str], sentence: str) -> None:
+    draw("a.png")
+    draw("b.png")
+    Path("file").touch()
+    ran = seesr("a.png", *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"Error: {sentence}")
+    assert ran.err.count("\n") == 1
+    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "b.png", "file"]
+
+
+@pytest.mark.parametrize("arguments", [["--model", "other"], ["--steps", "many"], ["--start", "end"], ["--what"], []])
+def test_what_typer_refuses_has_code_2_too(seesr: Seesr, arguments: list[str]) -> None:
+    ran = seesr(*arguments)
+    assert ran.code == 2
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("output", ["file/", "/proc/out/", "/proc/x.png"])
+def test_a_place_that_takes_no_files_has_its_sentence(seesr: Seesr, output: str) -> None:
+    draw("a.png")
+    Path("file").touch()
+    ran = seesr("a.png", "-o", output)
+    assert ran.code in (1, 2)
+    assert ran.err.startswith("Error: ")
+    assert ran.err.count("\n") == 1
+    assert "-o" in ran.err
+
+
+def test_json_describes_each_picture_in_a_line(seesr: Seesr) -> None:
+    draw("a.png")
+    Path("b.png").touch()
+    draw("c.png")
+    draw("c_x4.png")
+    ran = seesr("a.png", "b.png", "c.png", "--json", "-q")
+    done, failed, skipped = map(json.loads, ran.out.splitlines())
+    assert [line["state"] for line in (done, failed, skipped)] == ["done", "failed", "skipped"]
+    assert (done["input"], done["output"]) == ("a.png", "a_x4.png")
+    assert done["output_size"] == {"width": 80, "height": 64}
+    assert "clean, high-resolution, 8k" in done["prompt"]
+    assert failed["message"].startswith("b.png is empty")
+    assert ran.err == f"Error: {failed['message']}\n"
+
+
+def test_tags_writes_a_sidecar_with_the_settings_given(seesr: Seesr) -> None:
+    draw("a.png")
+    arguments = ["--seed", "7", "--guidance", "2", "--control", "0.5", "--prompt", "a frog", "--negative", "fog"]
+    more = ["--start", "noise", "--colour", "wavelet", "--tile", "64", "--overlap", "8", "-s", "3", "--tags"]
+    assert seesr("a.png", *arguments, *more).code == 0
+    told = json.loads(Path("a_x3.json").read_text())
+    assert told["model"]["name"] == "seesr"
+    assert told["settings"] == {
+        "scale": 3.0,
+        "steps": 1,
+        "guidance": 2.0,
+        "control": 0.5,
+        "prompt": "a frog",
+        "negative": "fog",
+        "start": "noise",
+        "colour": "wavelet",
+        "process_size": 64,
+        "tile": 64,
+        "overlap": 8,
+        "seed": 7,
+    }
+
+
+def test_a_setting_not_given_is_the_models_own(seesr: Seesr) -> None:
+    draw("a.png")
+    assert seesr("a.png", "--model", "turbo", "--tags").code == 0
+    told = json.loads(Path("a_x4.json").read_text())
+    assert told["model"]["name"] == "turbo"
+    assert told["settings"]["overlap"] == MODELS["turbo"].defaults.overlap
+    assert told["settings"]["guidance"] == MODELS["turbo"].defaults.guidance
+
+
+@pytest.mark.parametrize("name", ["b.jpg", "b.webp", "b.tif"])
+def test_the_suffix_of_the_output_is_its_format(seesr: Seesr, name: str) -> None:
+    draw("a.png")
+    assert seesr("a.png", "-o", name).out == f"{name}\n"
+    with Image.open(name) as result:
+        assert result.format == {"b.jpg": "JPEG", "b.webp": "WEBP", "b.tif": "TIFF"}[name]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (64, 2)])
+def test_very_small_and_narrow_pictures_have_the_exact_size(seesr: Seesr, size: tuple[int, int]) -> None:
+    draw("a.png", size=size)
+    ran = seesr("a.png", "-s", "2")
+    assert (ran.code, ran.out) == (0, "a_x2.png\n")
+    with Image.open("a_x2.png") as result:
+        assert result.size == (2 * size[0], 2 * size[1])
+        assert np.asarray(result).dtype == np.uint8
+
+
+def test_names_that_are_no_text_come_out_as_they_went_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"[red]\xff\n.png")
+    draw(name)
+    draw(os.fsdecode(b"[red]\xff\n_x4.png"))
+    monkeypatch.setattr(sys, "argv", ["seesr", "upscale", "-q", name])
+    with pytest.raises(SystemExit):
+        main()
+    assert capfdbinary.readouterr().out == b"[red]\xff\n_x4.png\n"
+
+
+def test_the_models_offered_are_those_there_are() -> None:
+    assert get_args(options.ModelName) == tuple(MODELS)
