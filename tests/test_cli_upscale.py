@@ -102,12 +102,12 @@ def test_a_bad_picture_is_one_sentence_and_code_1(seesr: Seesr, content: bytes |
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["-s", "0"], "The scale 0 is not between 1 and 16."),
-        (["-s", "1000"], "The scale 1000 is not between 1 and 16."),
-        (["-s", "nan"], "The scale nan is not between 1 and 16."),
-        (["--steps", "0"], "The steps 0 is not between 1 and 1000."),
-        (["--seed", "-1"], "The seed -1 is not between 0 and 2^63 - 1."),
-        (["--overlap", "200"], "The overlap 200 is not between 0 and the tile (96) less one."),
+        (["-s", "0"], "--scale 0.0 is out of range: give 1 to 16."),
+        (["-s", "1000"], "--scale 1000.0 is out of range: give 1 to 16."),
+        (["-s", "nan"], "--scale nan is out of range: give 1 to 16."),
+        (["--steps", "0"], "--steps 0 is out of range: give 1 to 1000."),
+        (["--seed", "-1"], "--seed -1 is out of range: give 0 to 9223372036854775807."),
+        (["--overlap", "200"], "--overlap 200 is out of range: give 0 to 95."),
         (["--device", "toaster"], "The device 'toaster' is not known: choose auto, cpu, cuda, cuda:N or mps."),
         (["-o", "a.png"], "a.png is to be the result of a.png, but a.png is an input"),
         (["-o", "x.bmp"], "x.bmp has no suffix that is written: end it with one of .png"),
