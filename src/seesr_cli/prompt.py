@@ -44,5 +44,6 @@ class Scribe:
     def lost(self, text: str) -> str:
         """Return the end of `text` that does not fit into the tower's 77 tokens; empty if all of it fits."""
         room = self._tower.config.max_position_embeddings - 2  # the start and end tokens take two places
-        places = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        places = encoded.offset_mapping
         return text[places[room][0] :] if len(places) > room else ""
