@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seesr_cli.cli import main, options
-from seesr_cli.settings import MODELS
+from seesr_cli.cli import main
+from seesr_cli.settings import MODELS, ModelName
 
 
 class Ran(NamedTuple):
@@ -224,4 +224,4 @@ def test_names_that_are_no_text_come_out_as_they_went_in(
 
 
 def test_the_models_offered_are_those_there_are() -> None:
-    assert get_args(options.ModelName) == tuple(MODELS)
+    assert get_args(ModelName) == tuple(MODELS)

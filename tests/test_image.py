@@ -79,7 +79,7 @@ def test_colours_are_read_as_they_are(tmp_path: Path, colours: Array, suffix: st
     assert picture.pixels.dtype == torch.float32
     assert picture.pixels.is_contiguous()
     assert not picture.grey
-    assert picture.alpha is picture.icc is picture.exif is None
+    assert (picture.alpha, picture.icc, picture.exif) == (None, None, None)
     np.testing.assert_array_equal(eight_bits(picture.pixels), colours)
 
 

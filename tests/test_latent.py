@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from seesr_cli.device import choose
 from seesr_cli.latent import Coder
@@ -17,12 +18,20 @@ def coder(tiny_weights: Path) -> Coder:
     return Coder(load_vae(SEESR, tiny_weights, choose("cpu")))
 
 
+def nothing(shape: torch.Size) -> Tensor:
+    return torch.zeros(shape)
+
+
+def ones(shape: torch.Size) -> Tensor:
+    return torch.ones(shape)
+
+
 def test_the_latent_is_the_posterior_s_mean_plus_its_deviation_times_the_noise(coder: Coder) -> None:
     pixels = torch.rand(1, 3, 32, 48)
-    mean = coder.encode(pixels, torch.zeros)
+    mean = coder.encode(pixels, nothing)
     assert mean.shape == (1, 4, 4, 6)
     assert coder.factor == 8
-    up = coder.encode(pixels, torch.ones) - mean
+    up = coder.encode(pixels, ones) - mean
     sampled = coder.encode(pixels, seeded(3))
     torch.testing.assert_close(sampled, mean + up * seeded(3)(mean.shape))
 

@@ -55,7 +55,7 @@ def test_a_seed_gives_the_same_picture_in_any_order(upscaler: Upscaler) -> None:
 )
 def test_every_setting_reaches_the_picture(upscaler: Upscaler, change: dict[str, float | str]) -> None:
     usual = upscaler.upscale(picture(40, 40), QUICK).pixels
-    changed = upscaler.upscale(picture(40, 40), replace(QUICK, **change)).pixels
+    changed = upscaler.upscale(picture(40, 40), replace(QUICK, **change)).pixels  # type: ignore[arg-type]
     assert float((usual - changed).abs().max()) > 1 / 255
 
 

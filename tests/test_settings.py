@@ -42,4 +42,4 @@ def test_only_the_miniature_is_bundled_and_says_what_it_is() -> None:
 )
 def test_a_setting_that_cannot_work_is_named(name: str, value: float | str) -> None:
     with pytest.raises(UsageError, match=re.escape(name.replace("_", "-"))):
-        replace(Settings(), **{name: value})
+        replace(Settings(), **{name: value})  # type: ignore[arg-type]

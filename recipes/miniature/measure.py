@@ -1,0 +1,111 @@
+"""The numbers of the model card, all on photographs no stage has trained on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seesr_cli.models.tagger import Tagger
+from seesr_cli.pipeline import Upscaler
+from seesr_cli.settings import MINIATURE
+from seesr_cli.tag import Reader, Reading, Tag
+from seesr_cli.training import evaluation, tagger
+from seesr_cli.training.measures import f1, quality
+from seesr_cli.training.photographs import Photograph
+from seesr_cli.training.tagger import Example
+
+GUIDANCE_SIDE = 256
+"""Side of the squares on which the worth of tags and embedding is measured."""
+
+
+class Told(Reader):
+    """Reads what it was told, whatever the picture: to see what a reading is worth."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def read(self, picture: Tensor) -> Reading:
+        """Return the reading."""
+        return self._reading
+
+
+def measure(
+    weights: Path,
+    held_out: Sequence[Photograph],
+    views: Sequence[Example],
+    taggers: Mapping[str, Tagger],
+    thresholds: Tensor,
+) -> dict[str, Any]:
+    """Return every number of the card. weights: the exported folder. views: whole views of the photographs held out."""
+    upscaler = Upscaler.load(MINIATURE, weights, device="cpu")
+    trials = list(evaluation.trials(held_out))
+    outcomes = [
+        evaluation.judge(trial, upscaler.upscale(trial.degraded, MINIATURE.defaults).pixels) for trial in trials
+    ]
+    return {
+        "quality": [summary._asdict() for summary in evaluation.summarise(outcomes)],
+        "vae": _vae(upscaler, held_out),
+        "guidance": _guidance(upscaler, list(evaluation.trials(held_out, GUIDANCE_SIDE))),
+        "f1": _f1(views, taggers, thresholds),
+    }
+
+
+def _vae(upscaler: Upscaler, held_out: Sequence[Photograph]) -> float:
+    """Return the mean PSNR of clean squares that go through the VAE and back, in dB."""
+    values = []
+    for trial in evaluation.trials(held_out):
+        if trial.strength == evaluation.TRIED[0]:
+            latent = upscaler.coder.encode(trial.clean[None], lambda shape: torch.zeros(shape))
+            values.append(quality(upscaler.coder.decode(latent)[0], trial.clean).psnr)
+    return mean(values)
+
+
+def _guidance(upscaler: Upscaler, trials: Sequence[evaluation.Trial]) -> dict[str, dict[str, float]]:
+    """Return, for each change of the reading, the mean change of PSNR in dB (below 0: worse than with the true
+    reading) and the
+    mean difference of the picture from the one with the true reading, in dB of PSNR between the two."""
+    reader = upscaler.reader
+    readings = [reader.read(trial.degraded) for trial in trials]
+    clean = [reader.read(trial.clean) for trial in trials]
+    true = [upscaler.upscale(trial.degraded, MINIATURE.defaults).pixels for trial in trials]
+    others = [(index + len(trials) // 2) % len(trials) for index in range(len(trials))]
+    changes: dict[str, Callable[[int], Reading]] = {
+        "no tags": lambda index: Reading((), readings[index].tokens),
+        "tags of another picture": lambda index: Reading(readings[others[index]].tags, readings[index].tokens),
+        "tags of the clean picture": lambda index: Reading(clean[index].tags, readings[index].tokens),
+        "the tag 'soft' alone": lambda index: Reading((Tag("soft", 1.0, 0.5),), readings[index].tokens),
+        "the tag 'rich texture' alone": lambda index: Reading((Tag("rich texture", 1.0, 0.5),), readings[index].tokens),
+        "no embedding": lambda index: Reading(readings[index].tags, torch.zeros_like(readings[index].tokens)),
+        "embedding of another picture": lambda index: Reading(readings[index].tags, readings[others[index]].tokens),
+    }
+    effects = {}
+    for name, change in changes.items():
+        gains, nearness = [], []
+        for index, trial in enumerate(trials):
+            upscaler.reader = Told(change(index))
+            changed = upscaler.upscale(trial.degraded, MINIATURE.defaults).pixels
+            gains.append(_psnr(changed, trial.clean) - _psnr(true[index], trial.clean))
+            nearness.append(_psnr(changed, true[index]))
+        effects[name] = {"gain": mean(gains), "nearness": mean(nearness)}
+    upscaler.reader = reader
+    return effects
+
+
+def _f1(views: Sequence[Example], taggers: Mapping[str, Tagger], thresholds: Tensor) -> dict[str, dict[str, float]]:
+    """Return F1 against the true labels and against the teacher's tags of the clean pictures, for each tagger."""
+    truth = torch.stack([view.labels for view in views]).bool()
+    known = torch.stack([view.known for view in views]).bool()
+    everything = torch.ones_like(known)
+    read = tagger.scores(taggers["teacher"], [view.clean for view in views]) > thresholds
+    result = {"teacher, clean pictures": {"true": f1(read, truth, known), "teacher": 1.0}}
+    for name, network in taggers.items():
+        fired = tagger.scores(network, [view.degraded for view in views]) > thresholds
+        result[f"{name}, degraded pictures"] = {"true": f1(fired, truth, known), "teacher": f1(fired, read, everything)}
+    return result
+
+
+def _psnr(first: Tensor, second: Tensor) -> float:
+    return float(-10 * torch.log10((first - second).square().mean().clamp(min=1e-10)))

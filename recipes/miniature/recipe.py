@@ -1,0 +1,164 @@
+"""Sizes and amounts of the miniature: everything `train.py` does is decided here."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from seesr_cli.training.autoencoder import AutoencoderRecipe
+from seesr_cli.training.degradation import MILD, STRONG, Blur, Degradation, Noise, Resize, Round
+from seesr_cli.training.restorer import FromNothing
+
+TEXT_WIDTH = 64
+TOKEN_WIDTH = 64
+
+SCHEDULER: dict[str, Any] = {
+    "_class_name": "DDPMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-6,
+    "beta_end": 4e-6,
+    "beta_schedule": "linear",
+    "timestep_spacing": "trailing",
+    "steps_offset": 0,
+    "prediction_type": "epsilon",
+    "variance_type": "fixed_small",
+    "clip_sample": False,
+}
+"""A short schedule: its noisiest step has noise of 0.05 beside a latent of deviation 1, so that the input shows."""
+
+UNET: dict[str, Any] = {
+    "_class_name": "UNet2DConditionModel",
+    "sample_size": 128,
+    "in_channels": 12,
+    "out_channels": 12,
+    "down_block_types": ["DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"],
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"],
+    "block_out_channels": [48, 64, 96],
+    "layers_per_block": 1,
+    "norm_num_groups": 1,
+    "norm_eps": 0.01,
+    "cross_attention_dim": TEXT_WIDTH,
+    "attention_head_dim": 4,
+    "use_linear_projection": True,
+    "use_image_cross_attention": True,
+    "image_cross_attention_dim": TOKEN_WIDTH,
+    "padding_mode": "reflect",
+}
+"""norm_eps is large so that the norms follow the statistics of a crop less, and tiles of any size agree better."""
+
+CONTROLNET: dict[str, Any] = {
+    **{
+        name: value
+        for name, value in UNET.items()
+        if name not in {"_class_name", "sample_size", "out_channels", "up_block_types"}
+    },
+    "_class_name": "ControlNetModel",
+    "conditioning_embedding_out_channels": [8, 16, 48],
+    "controlnet_conditioning_channel_order": "rgb",
+}
+
+TEXT: dict[str, Any] = {
+    "architectures": ["CLIPTextModel"],
+    "model_type": "clip_text_model",
+    "hidden_size": TEXT_WIDTH,
+    "intermediate_size": 128,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 77,
+    "projection_dim": TEXT_WIDTH,
+    "hidden_act": "gelu",
+    "pad_token_id": 0,
+}
+"""The vocabulary's size and the numbers of the special tokens are filled in from the tokenizer."""
+
+TAGGER: dict[str, Any] = {
+    "image_res": 384,
+    "window_size": 12,
+    "embed_dim": 20,
+    "depths": [1, 1, 2, 1],
+    "num_heads": [1, 2, 4, 8],
+    "patch_size": 4,
+    "mlp_ratio": 3,
+    "tagging_head": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "encoder_width": TOKEN_WIDTH,
+        "layer_norm_eps": 1e-12,
+    },
+    "lora_rank": 8,
+    "lora_alpha": 1,
+}
+
+WIDER_MILD = replace(
+    MILD,
+    rounds=(
+        Round(
+            Blur(size=17, probability=0.95, sinc=0.05, kinds=(0.7, 0.3, 0.0, 0.0, 0.0, 0.0), sigma=(0.3, 2.4)),
+            Resize(enlarge=0.0, shrink=0.0),
+            Noise(gaussian=0.9, sigma=(0.0, 8.0), poisson=(0.05, 0.3)),
+            jpeg=(72.0, 95.0),
+        ),
+    ),
+    final_sinc=0.05,
+)
+UNFILTERED_MILD = replace(WIDER_MILD, antialias=False)
+WIDER_STRONG = replace(
+    STRONG,
+    rounds=(
+        replace(
+            STRONG.rounds[0],
+            blur=Blur(),
+            resize=Resize(factor=(0.2, 1.4)),
+            noise=Noise(sigma=(1.0, 20.0), poisson=(0.05, 2.0)),
+        ),
+        replace(STRONG.rounds[1], noise=Noise(sigma=(1.0, 12.0), poisson=(0.05, 1.0)), jpeg=(35.0, 70.0)),
+    ),
+)
+MIXTURE: tuple[tuple[float, Degradation], ...] = (
+    (0.15, MILD),
+    (0.25, WIDER_MILD),
+    (0.1, UNFILTERED_MILD),
+    (0.3, STRONG),
+    (0.2, WIDER_STRONG),
+)
+"""What the restorer learns from: around the two kinds it is tried on, and wider."""
+
+
+@dataclass(frozen=True)
+class TaggerRecipe:
+    """pictures: size of each pool. steps of the teacher, and of the student and the control after it."""
+
+    config: dict[str, Any] = field(default_factory=lambda: TAGGER)
+    pictures: int = 480
+    teacher_steps: int = 320
+    student_steps: int = 160
+    batch: int = 8
+    lr: float = 1e-3
+    student_lr: float = 3e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole miniature. region: side of the clean squares that are read, degraded and cut up. pairs: how many
+    there are."""
+
+    autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
+    tagger: TaggerRecipe = TaggerRecipe()
+    restorer: FromNothing = field(default_factory=lambda: FromNothing(steps=1520, alone=0.45))
+    region: int = 432
+    pairs: int = 700
+    trials: int = 4
+
+
+FULL = Recipe()
+SMOKE = Recipe(
+    autoencoder=AutoencoderRecipe(steps=2, batch=1, fit_crops=4, crop=64),
+    tagger=TaggerRecipe(pictures=6, teacher_steps=2, student_steps=1, batch=2),
+    restorer=FromNothing(steps=3, batch=1, crop=64),
+    region=128,
+    pairs=3,
+    trials=1,
+)
+"""Every stage once, in under a minute: nothing it makes is of use."""

@@ -1,0 +1,290 @@
+"""Make the miniature from nothing: photographs in, the folder `seesr upscale --model miniature` reads out.
+
+    python recipes/miniature/train.py --photos DIR --out DIR
+
+Stages, each of which leaves its result in the work folder and is skipped where that is there already:
+
+    autoencoder   VAE on photographs
+    tagger        teacher on clean pictures, and the control: the teacher after as many more steps as the student's
+    dape          student: LoRA on the teacher, degraded pictures
+    restorer      text tower, ControlNet and UNet, later the decoder with them; goes on where it was stopped
+    export        the folder, fp16
+    evaluate      numbers.json and the model card, on the photographs that were kept aside
+
+Needs the extra `train`. The miniature stands in for the published model offline; it is not the published model.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from card import write_card
+from examples import make_examples, whole_views
+from export import export, write_json
+from measure import measure
+from recipe import CONTROLNET, FULL, MIXTURE, SCHEDULER, SMOKE, TEXT, UNET, Recipe
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from words import LENGTH, labels, write_tokenizer
+
+from seesr_cli.models.graft import build_controlnet, build_unet
+from seesr_cli.models.tagger import Tagger
+from seesr_cli.prompt import compose
+from seesr_cli.tag import Reader
+from seesr_cli.training import autoencoder, dape, lora, pairs, photographs, restorer, tagger
+from seesr_cli.training.photographs import Photograph, unit
+from seesr_cli.training.restorer import Pair
+from seesr_cli.training.tagger import Example
+
+
+class Stage(StrEnum):
+    AUTOENCODER = "autoencoder"
+    TAGGER = "tagger"
+    DAPE = "dape"
+    RESTORER = "restorer"
+    EXPORT = "export"
+    EVALUATE = "evaluate"
+
+
+class Making:
+    """One making of the miniature: its recipe, its pictures, and the folder its intermediate files are in."""
+
+    def __init__(self, recipe: Recipe, pictures: Sequence[Photograph], work: Path, out: Path) -> None:
+        self.recipe = recipe
+        self.split = photographs.split(pictures)
+        self.work = work
+        self.out = out
+        work.mkdir(parents=True, exist_ok=True)
+        self.names = labels()
+
+    def train_autoencoder(self) -> None:
+        """Train the VAE and keep it with its scaling factor."""
+        if self._there("vae"):
+            return
+        recipe = self.recipe.autoencoder
+        torch.manual_seed(recipe.seed)
+        vae = autoencoder.build(recipe.config)
+        autoencoder.start_linear(vae, self.split.training, recipe)
+        report = Reporter("autoencoder", recipe.steps)
+        average = None
+        for progress in autoencoder.train(vae, self.split.training, recipe):
+            report(progress.step, progress.loss)
+            average = progress.average
+        if average is not None:
+            vae.load_state_dict(average.weights)
+        size = min(256, min(min(photograph.pixels.shape[-2:]) for photograph in self.split.training))
+        self._keep(
+            "vae", {"weights": vae.state_dict(), "scale": round(autoencoder.scale(vae, self.split.training, size), 4)}
+        )
+
+    def train_tagger(self) -> None:
+        """Train the teacher, choose its thresholds, and train the control: the teacher, going on for the student's
+        time."""
+        if self._there("control"):
+            return
+        recipe, examples = self.recipe.tagger, self._examples()
+        torch.manual_seed(recipe.seed)
+        teacher = Tagger(recipe.config, len(self.names))
+        tagger.start_from_nothing(teacher, recipe.seed)
+        report = Reporter("teacher", recipe.teacher_steps)
+        for step, loss in tagger.train(teacher, examples, recipe.teacher_steps, recipe.batch, recipe.lr, recipe.seed):
+            report(step, loss)
+        batch = tagger.stack(examples, 1)
+        scores = tagger.scores(teacher, [example.clean for example in examples])
+        thresholds = tagger.best_thresholds(scores, batch.labels, batch.known)
+        self._keep("teacher", {"weights": teacher.state_dict(), "thresholds": thresholds})
+        report = Reporter("control", recipe.student_steps)
+        rest = tagger.train(teacher, examples, recipe.student_steps, recipe.batch, recipe.lr / 3, recipe.seed + 1)
+        for step, loss in rest:
+            report(step, loss)
+        self._keep("control", {"weights": teacher.state_dict()})
+
+    def train_student(self) -> None:
+        """Train the student and keep it with its LoRA folded in."""
+        if self._there("student"):
+            return
+        recipe = self.recipe.tagger
+        teacher = self._tagger("teacher")
+        student_recipe = dape.DapeRecipe(
+            recipe.config["lora_rank"],
+            recipe.config["lora_alpha"],
+            recipe.student_steps,
+            recipe.batch,
+            recipe.student_lr,
+        )
+        student, learning = dape.make_student(teacher, student_recipe)
+        report = Reporter("student", recipe.student_steps)
+        for step, loss in dape.train(teacher, student, learning, self._examples(), student_recipe):
+            report(step, loss)
+        lora.fold(student)
+        self._keep("student", {"weights": student.state_dict()})
+
+    def train_restorer(self) -> None:
+        """Train the rest, taking up what an earlier call left."""
+        if self._there("restorer"):
+            return
+        networks = self.networks()
+        training = restorer.FromNothingTraining(networks, self.recipe.restorer)
+        if self._there("restorer-state"):
+            training.restore(self._kept("restorer-state"))
+        report = Reporter("restorer", self.recipe.restorer.steps)
+        for progress in training.run(self._pairs(networks)):
+            report(progress.step, progress.loss)
+            if progress.step % 200 == 0:
+                self._keep("restorer-state", training.state())
+        self._keep("restorer", {name: average.weights for name, average in training.averages.items()})
+
+    def write_folder(self) -> None:
+        """Write the miniature's folder."""
+        weights = self._kept("restorer")
+        self._tokenizer(self.out / "tokenizer")
+        configs = {
+            "vae": self.vae_config() | {"_class_name": "AutoencoderKL"},
+            "unet": UNET,
+            "controlnet": CONTROLNET,
+            "text": self.text_config(),
+            "tagger": self.recipe.tagger.config | {"labels": len(self.names)},
+            "scheduler": SCHEDULER,
+        }
+        states = weights | {"tagger": self._kept("student")["weights"]}
+        thresholds = tuple(float(each) for each in self._kept("teacher")["thresholds"])
+        size = export(self.out, configs, states, self.names, thresholds)
+        typer.echo(f"{self.out}: {size / 1e6:.1f} MB of weights")
+
+    def evaluate(self) -> None:
+        """Measure on the photographs kept aside, keep the numbers and write the card."""
+        taggers = {name: self._tagger(name) for name in ("teacher", "student", "control")}
+        held_out = self.split.held_out
+        views = whole_views(held_out, MIXTURE, seed=5)
+        numbers = measure(self.out, held_out, views, taggers, self._kept("teacher")["thresholds"])
+        write_json(self.work / "numbers.json", numbers)
+        write_card(self.out / "README.md", numbers)
+
+    def networks(self) -> restorer.Networks:
+        """Return the networks as they are before the restorer's stage: the VAE trained, the others at their start."""
+        torch.manual_seed(self.recipe.restorer.seed + 1)
+        vae = autoencoder.build(self.vae_config())
+        vae.load_state_dict(self._kept("vae")["weights"])
+        text = CLIPTextModel(CLIPTextConfig(**self.text_config()))
+        unet, controlnet = build_unet(UNET), build_controlnet(CONTROLNET)
+        restorer.copy_encoder(unet, controlnet)
+        betas = torch.linspace(SCHEDULER["beta_start"], SCHEDULER["beta_end"], SCHEDULER["num_train_timesteps"])
+        networks = restorer.Networks(vae, text, unet, controlnet, torch.cumprod(1 - betas, 0))
+        restorer.start_from_nothing(networks)
+        return networks
+
+    def vae_config(self) -> dict[str, Any]:
+        """Return the VAE's configuration with the scaling factor that was measured."""
+        return self.recipe.autoencoder.config | {"scaling_factor": self._kept("vae")["scale"]}
+
+    def text_config(self) -> dict[str, Any]:
+        """Return the text tower's configuration for the tokenizer of this recipe."""
+        tokenizer = self._tokenizer(self.work / "tokenizer")
+        return TEXT | {
+            "vocab_size": len(tokenizer),
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+        }
+
+    def _tokenizer(self, folder: Path) -> CLIPTokenizer:
+        write_tokenizer(folder, self.names)
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+    def _tagger(self, name: str) -> Tagger:
+        network = Tagger(self.recipe.tagger.config, len(self.names))
+        network.load_state_dict(self._kept(name)["weights"])
+        return network.requires_grad_(False).eval()
+
+    def _examples(self) -> list[Example]:
+        typer.echo(f"making {self.recipe.tagger.pictures} examples for the tagger")
+        return make_examples(self.split.training, self.recipe.tagger.pictures, MIXTURE, self.recipe.tagger.seed)
+
+    def _pairs(self, networks: restorer.Networks) -> list[Pair]:
+        """Make the pairs: tags of the clean picture by the teacher, tokens of the degraded one by the student."""
+        typer.echo(f"making {self.recipe.pairs} pairs for the restorer")
+        generator = torch.Generator().manual_seed(self.recipe.restorer.seed + 2)
+        thresholds = tuple(float(each) for each in self._kept("teacher")["thresholds"])
+        teacher = Reader(self._tagger("teacher"), self.names, thresholds)
+        student = Reader(self._tagger("student"), self.names, thresholds)
+        tokenizer = self._tokenizer(self.work / "tokenizer")
+        made = []
+        for _ in range(self.recipe.pairs):
+            pair = pairs.draw_pair(self.split.training, self.recipe.region, MIXTURE, networks.vae, generator)
+            made.append(guide(pair, teacher, student, tokenizer))
+        return made
+
+    def _there(self, name: str) -> bool:
+        return (self.work / f"{name}.pt").is_file()
+
+    def _kept(self, name: str) -> dict[str, Any]:
+        return dict(torch.load(self.work / f"{name}.pt", weights_only=True))
+
+    def _keep(self, name: str, content: dict[str, Any]) -> None:
+        partial = self.work / f"{name}.part"
+        torch.save(content, partial)
+        partial.replace(self.work / f"{name}.pt")
+
+
+def guide(pair: Pair, teacher: Reader, student: Reader, tokenizer: CLIPTokenizer) -> Pair:
+    """Return `pair` with its guidance, in the prompts that the command line writes."""
+    tags = tuple(tag.name for tag in teacher.read(unit(pair.clean)).tags)
+    tokens = student.read(unit(pair.degraded)).tokens[0]
+    told, untold = (compose(each, "", "").positive for each in (tags, ()))
+    return pairs.guide(pair, tokens, *(token_ids(prompt, tokenizer) for prompt in (told, untold)))
+
+
+def token_ids(prompt: str, tokenizer: CLIPTokenizer) -> Tensor:
+    """Return the 77 token ids of a prompt."""
+    return torch.tensor(tokenizer(prompt, padding="max_length", truncation=True, max_length=LENGTH).input_ids)
+
+
+class Reporter:
+    """Prints a stage's loss now and then, averaged since the last line."""
+
+    def __init__(self, stage: str, steps: int, every: int = 20) -> None:
+        self.stage, self.steps, self.every = stage, steps, every
+        self.losses: list[float] = []
+        self.started = time.monotonic()
+
+    def __call__(self, step: int, loss: float) -> None:
+        self.losses.append(loss)
+        if step % self.every == 0 or step == self.steps:
+            spent = time.monotonic() - self.started
+            typer.echo(
+                f"{self.stage} {step}/{self.steps}  loss {sum(self.losses) / len(self.losses):.4f}  {spent:.0f} s"
+            )
+            self.losses.clear()
+
+
+def main(
+    photos: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of photographs.")],
+    out: Annotated[Path, typer.Option(help="Where the miniature is written.")],
+    work: Annotated[Path | None, typer.Option(help="Intermediate files; OUT with '-work' behind it if absent.")] = None,
+    stage: Annotated[list[Stage] | None, typer.Option(help="Only these stages; all if absent.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Every stage once, in under a minute; the result is of no use.")
+    ] = False,
+) -> None:
+    """Make the miniature."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    making = Making(SMOKE if smoke else FULL, photographs.read(photos), work or out.with_name(f"{out.name}-work"), out)
+    steps: dict[Stage, Callable[[], None]] = {
+        Stage.AUTOENCODER: making.train_autoencoder,
+        Stage.TAGGER: making.train_tagger,
+        Stage.DAPE: making.train_student,
+        Stage.RESTORER: making.train_restorer,
+        Stage.EXPORT: making.write_folder,
+        Stage.EVALUATE: making.evaluate,
+    }
+    for each in stage or list(Stage):
+        steps[each]()
+
+
+if __name__ == "__main__":
+    typer.run(main)

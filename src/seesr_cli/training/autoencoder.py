@@ -1,0 +1,244 @@
+"""The VAE of a model trained from nothing: pictures to latents and back.
+
+The start matters more than the rate here. Identity blocks and convolutions fitted by least squares make the untrained
+network the best linear code it can express (principal components of 4x4 patches); training then only has to improve it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+from ..models.graft import construct, set_padding
+from .photographs import Photograph, crop, unit
+from .schedule import Average, adamw, rate, set_rate
+
+
+def small_config() -> dict[str, Any]:
+    """Return the configuration of the miniature's VAE: f = 4, 12 latent channels, few channels at full resolution."""
+    return {
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": 12,
+        "down_block_types": ["DownEncoderBlock2D"] * 3,
+        "up_block_types": ["UpDecoderBlock2D"] * 3,
+        "block_out_channels": [8, 32, 64],
+        "layers_per_block": 1,
+        "norm_num_groups": 1,
+        "mid_block_add_attention": False,
+        "sample_size": 512,
+        "scaling_factor": 1.0,
+        "padding_mode": "reflect",
+    }
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe:
+    """How the VAE is trained.
+
+    crop: side of the training squares in pixels. kl: weight of the mean KL divergence, beside a pixel L1 of weight 1.
+    fit_crops: squares the linear start is fitted to. average: decay of the averaged weights that are kept.
+    """
+
+    config: dict[str, Any] = field(default_factory=small_config)
+    steps: int = 1200
+    batch: int = 4
+    crop: int = 128
+    lr: float = 6e-3
+    kl: float = 1e-5
+    fit_crops: int = 24
+    average: float = 0.995
+    seed: int = 0
+
+
+class Progress(NamedTuple):
+    """After a step: steps done, the mean pixel L1 in [0, 1], and the networks with averaged weights on request."""
+
+    step: int
+    loss: float
+    average: Average
+
+
+def build(config: dict[str, Any]) -> AutoencoderKL:
+    """Return an untrained stock VAE; `padding_mode` "reflect" applies to every padded convolution."""
+    vae = construct(AutoencoderKL, config)
+    set_padding(vae, config)
+    return vae
+
+
+def train(vae: AutoencoderKL, photographs: tuple[Photograph, ...], recipe: AutoencoderRecipe) -> Iterator[Progress]:
+    """Train `vae` in place on pixel L1 and a little KL; yields after each step."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    optimiser = adamw(gentle(vae, recipe.lr))
+    average = Average(vae, recipe.average)
+    for step in range(recipe.steps):
+        set_rate(optimiser, rate(step / recipe.steps))
+        pixels = 2 * unit(torch.stack([crop(photographs, recipe.crop, generator)[1] for _ in range(recipe.batch)])) - 1
+        posterior = vae.encode(pixels).latent_dist
+        restored = vae.decode(posterior.sample(generator)).sample
+        distance = (restored - pixels).abs().mean()
+        loss = distance + recipe.kl * posterior.kl().mean() / posterior.mean[0].numel()
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimiser.step()
+        average.update(vae)
+        yield Progress(step + 1, distance.item() / 2, average)
+
+
+LIFTED = 0.1
+"""Share of the rate for the last norm and convolution, whose inputs start lifted (see `_steady`)."""
+
+
+def gentle(module: nn.Module, lr: float) -> Iterator[tuple[list[nn.Parameter], float]]:
+    """Yield (parameters, learning rate) groups in which a step moves every layer's result about equally.
+
+    A weight's rate is `lr` over its inputs (Adam moves all of a layer's weights together, and what it reads is mostly
+    positive): a network that starts near its goal is not shaken off it by the first steps.
+    """
+    rates: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        inputs = parameter[0].numel() if parameter.ndim > 1 else 8
+        lifted = "conv_norm_out" in name or "conv_out" in name
+        rates.setdefault(lr / inputs * (LIFTED if lifted else 1.0), []).append(parameter)
+    for each, parameters in rates.items():
+        yield parameters, each
+
+
+@torch.no_grad()
+def scale(vae: AutoencoderKL, photographs: tuple[Photograph, ...], size: int = 256) -> float:
+    """Return the factor that gives the latents of `photographs` a standard deviation of 1."""
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.stack([crop(photographs, size, generator)[1] for _ in range(32)])
+    return 1.0 / vae.encode(2 * unit(pixels) - 1).latent_dist.mean.std().item()
+
+
+# The linear start -----------------------------------------------------------------------------------------------------
+
+STEADY = 2.0
+"""Value of one constant channel before the last norms: it outweighs the picture in the variance, so that a GroupNorm
+of one group is nearly a constant scale, whatever the crop."""
+
+
+@torch.no_grad()
+def start_linear(vae: AutoencoderKL, photographs: tuple[Photograph, ...], recipe: AutoencoderRecipe) -> None:
+    """Set the weights of `vae` so that it is nearly linear: patch components in, least squares out.
+
+    Needs two downsamplings, norms of one group, 8 channels or more, and a latent no wider than half the last block.
+    """
+    generator = torch.Generator().manual_seed(recipe.seed + 1)
+    pixels = 2 * unit(torch.stack([crop(photographs, recipe.crop, generator)[1] for _ in range(recipe.fit_crops)])) - 1
+    _start_blocks(vae)
+    first = vae.config.block_out_channels[0]
+    latents = vae.config.latent_channels
+    encoder, decoder = vae.encoder, vae.decoder
+
+    # encoder: RGB, then the components of 2x2 squares, twice
+    _place(encoder.conv_in, torch.eye(3)[:, :, None, None])
+    halves = _components(F.pixel_unshuffle(pixels, 2), min(first, 8))
+    _place(encoder.down_blocks[0].downsamplers[0].conv, _taps(halves, 3), at=(0, 0))
+    half = torch.einsum("kc,bchw->bkhw", halves, F.pixel_unshuffle(pixels, 2))
+    quarters = _components(F.pixel_unshuffle(half, 2), latents)
+    _place(encoder.down_blocks[1].downsamplers[0].conv, _taps(quarters, half.shape[1]), at=(0, 0))
+    _steady(encoder.mid_block.resnets[-1], encoder.conv_norm_out, latents)
+    deep = encoder.mid_block(
+        encoder.down_blocks[2](encoder.down_blocks[1](encoder.down_blocks[0](encoder.conv_in(pixels))))
+    )
+    _fit(encoder.conv_out, F.silu(encoder.conv_norm_out(deep)), deep[:, :latents])
+    posterior = vae.quant_conv
+    posterior.weight.zero_()
+    posterior.weight[: 2 * latents, : 2 * latents, 0, 0] = torch.eye(2 * latents)
+    posterior.bias.zero_()
+    posterior.bias[latents:] = -8.0
+
+    # decoder: what the encoder says, then least squares at each doubling
+    vae.post_quant_conv.weight.copy_(torch.eye(latents)[:, :, None, None])
+    vae.post_quant_conv.bias.zero_()
+    z = vae.encode(pixels).latent_dist.mean
+    _place(decoder.conv_in, torch.eye(latents)[:, :, None, None])
+    doubled = F.interpolate(z, scale_factor=2.0, mode="nearest")
+    fitted = _fit(decoder.up_blocks[0].upsamplers[0].conv, doubled, half)
+    doubled = F.interpolate(fitted, scale_factor=2.0, mode="nearest")
+    _fit(decoder.up_blocks[1].upsamplers[0].conv, doubled, pixels)
+    _steady(decoder.up_blocks[2].resnets[-1], decoder.conv_norm_out, 3)
+    wide = decoder.conv_in(vae.post_quant_conv(z))
+    for block in (decoder.mid_block, *decoder.up_blocks):
+        wide = block(wide)
+    _fit(decoder.conv_out, F.silu(decoder.conv_norm_out(wide)), pixels)
+
+
+def _start_blocks(vae: AutoencoderKL) -> None:
+    """Make every resnet block the identity on the channels it keeps, and start the steady channel (the last one)."""
+    for part in vae.modules():
+        if hasattr(part, "conv_shortcut"):
+            part.conv2.weight.zero_()
+            part.conv2.bias.zero_()
+            if part.conv_shortcut is not None:
+                part.conv_shortcut.weight.mul_(0.1)
+                kept = min(part.in_channels, part.out_channels)
+                part.conv_shortcut.weight[:kept] = 0
+                part.conv_shortcut.weight[:kept, :kept, 0, 0] = torch.eye(kept)
+                part.conv_shortcut.bias.zero_()
+
+
+def _place(conv: nn.Conv2d, weight: Tensor, at: tuple[int, int] | None = None) -> None:
+    """Put [out, in, kh, kw] `weight` into the first channels of `conv`, mid-kernel or `at` (top, left).
+
+    The other outputs keep small random weights, so that training can use them.
+    """
+    outputs, inputs, height, width = weight.shape
+    top, left = at if at is not None else ((conv.kernel_size[0] - height) // 2, (conv.kernel_size[1] - width) // 2)
+    conv.weight.mul_(0.1)
+    conv.weight[:outputs] = 0
+    nn.init.zeros_(_bias(conv))
+    conv.weight[:outputs, :inputs, top : top + height, left : left + width] = weight
+
+
+def _components(features: Tensor, count: int) -> Tensor:
+    """Return the `count` leading principal directions, [count, C], of [B, C, H, W] features, about zero."""
+    flat = features.permute(1, 0, 2, 3).flatten(1)
+    directions = torch.linalg.eigh(flat @ flat.T / flat.shape[1]).eigenvectors
+    return directions.flip(1).T[:count].contiguous()
+
+
+def _taps(directions: Tensor, channels: int) -> Tensor:
+    """Return directions of `pixel_unshuffle` features, [K, 4C], as a 2x2 kernel, [K, C, 2, 2]."""
+    return directions.reshape(len(directions), channels, 2, 2)
+
+
+def _fit(conv: nn.Conv2d, features: Tensor, target: Tensor) -> Tensor:
+    """Fit the first channels of a 3x3 `conv` by least squares from `features` to `target`; returns what they give."""
+    channels = features.shape[1]
+    columns = F.unfold(F.pad(features, (1, 1, 1, 1), mode="reflect"), 3).transpose(1, 2).reshape(-1, channels * 9)
+    wanted = target.permute(0, 2, 3, 1).reshape(-1, target.shape[1])
+    middle, goal = columns.mean(0), wanted.mean(0)
+    columns, wanted = columns - middle, wanted - goal
+    gram = columns.T @ columns
+    gram += 1e-5 * gram.diagonal().mean() * torch.eye(len(gram))
+    weight = torch.linalg.solve(gram, columns.T @ wanted).T
+    outputs = target.shape[1]
+    kernel, bias = weight.reshape(outputs, channels, 3, 3), goal - weight @ middle
+    _place(conv, kernel)
+    _bias(conv)[:outputs] = bias
+    return F.conv2d(F.pad(features, (1, 1, 1, 1), mode="reflect"), kernel, bias)
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    """Return the bias of a convolution that has one."""
+    if conv.bias is None:
+        raise ValueError("The linear start needs convolutions with a bias.")
+    return conv.bias
+
+
+def _steady(block: ResnetBlock2D, norm: nn.GroupNorm, count: int) -> None:
+    """Make `norm` behind `block` nearly constant in scale, `count` channels lifted to where SiLU is straight."""
+    channels = norm.num_channels
+    _bias(block.conv2)[channels - 1] = STEADY * channels**0.5
+    norm.weight.fill_(1.0)
+    norm.bias.zero_()
+    norm.bias[:count] = 3.0

@@ -1,0 +1,71 @@
+"""The DAPE stage: a student learns to read a degraded picture as its teacher reads the clean one.
+
+arXiv 2311.16518, section 3.2.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..models.tagger import Tagger
+from . import lora
+from .photographs import draw
+from .schedule import adamw
+from .tagger import Example, stack
+
+
+@dataclass(frozen=True)
+class DapeRecipe:
+    """How the student is trained; the defaults are the published ones (their number of steps is not published).
+
+    tokens, tags: weights of the two losses.
+    """
+
+    rank: int = 8
+    alpha: float = 1.0
+    steps: int = 20_000
+    batch: int = 32
+    lr: float = 1e-4
+    tokens: float = 1.0
+    tags: float = 1.0
+    seed: int = 0
+
+
+def make_student(teacher: Tagger, recipe: DapeRecipe) -> tuple[Tagger, list[torch.nn.Parameter]]:
+    """Return a copy of `teacher` with LoRA on it, and the parameters that train."""
+    student = copy.deepcopy(teacher)
+    return student, lora.put_on(student, recipe.rank, recipe.alpha, recipe.seed)
+
+
+def loss(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], recipe: DapeRecipe) -> Tensor:
+    """Return MSE of the tokens plus cross-entropy of the labels' probabilities; each side is (logits, tokens)."""
+    (logits, tokens), (wanted_logits, wanted_tokens) = student, teacher
+    entropy = F.binary_cross_entropy_with_logits(logits, torch.sigmoid(wanted_logits))
+    return recipe.tokens * F.mse_loss(tokens, wanted_tokens) + recipe.tags * entropy
+
+
+def train(
+    teacher: Tagger,
+    student: Tagger,
+    learning: Sequence[torch.nn.Parameter],
+    examples: Sequence[Example],
+    recipe: DapeRecipe,
+) -> Iterator[tuple[int, float]]:
+    """Train the LoRA of `student` in place: clean to the teacher, degraded to it; yields (steps done, loss)."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    optimiser = adamw([(learning, recipe.lr)])
+    teacher.requires_grad_(False)
+    for step in range(recipe.steps):
+        chosen = [examples[draw(0, len(examples), generator)] for _ in range(recipe.batch)]
+        batch = stack(chosen, teacher.side)
+        with torch.no_grad():
+            wanted = teacher(batch.clean)
+        distance = loss(student(batch.degraded), wanted, recipe)
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(distance)
+        optimiser.step()
+        yield step + 1, distance.item()

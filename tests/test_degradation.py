@@ -1,0 +1,159 @@
+"""The degradation: kernels against closed forms, sizes, ranges, chance."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from seesr_cli.training import degradation, kernels
+from seesr_cli.training.degradation import STRENGTHS, Blur, Degradation, Noise, Strength, degrade
+
+
+def smooth_picture(side: int = 96) -> Tensor:
+    """Return waves of a few colours, [3, side, side] in [0.2, 0.8]."""
+    axis = torch.linspace(0, 4 * math.pi, side)
+    return torch.stack([0.5 + 0.3 * torch.sin(axis * k)[:, None] * torch.cos(axis * k)[None, :] for k in (1, 2, 3)])
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("kind", kernels.KINDS)
+@pytest.mark.parametrize("size", [7, 21])
+def test_every_kernel_sums_to_one_and_is_the_same_turned_half_around(kind: kernels.Kind, size: int) -> None:
+    kernel = kernels.make(kind, size, (2.1, 0.7), beta=1.4, angle=0.6)
+    assert kernel.shape == (size, size)
+    assert kernel.sum().item() == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(kernel, kernel.flip(0, 1), atol=1e-7)
+
+
+def test_the_sinc_filter_sums_to_one_and_is_symmetric_in_both_axes() -> None:
+    kernel = kernels.sinc(21, math.pi / 2)
+    assert kernel.sum().item() == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(kernel, kernel.T, atol=1e-7)
+    assert torch.allclose(kernel, kernel.flip(0), atol=1e-7)
+
+
+def test_the_sinc_filter_is_continuous_at_its_centre() -> None:
+    cutoff, near = 1.3, torch.tensor(1e-4, dtype=torch.float64)
+    limit = cutoff * torch.special.bessel_j1(cutoff * near) / (2 * math.pi * near)
+    kernel = kernels.sinc(31, cutoff)
+    next_to_it = cutoff * torch.special.bessel_j1(torch.tensor(cutoff)) / (2 * math.pi)
+    assert (kernel[15, 15] / kernel[15, 16]).item() == pytest.approx((limit / next_to_it).item(), rel=1e-3)
+
+
+def test_a_gaussian_has_the_variance_it_is_asked_for() -> None:
+    kernel = kernels.gaussian(41, (3.0, 1.5))
+    axis = torch.arange(41.0) - 20
+    assert (kernel.sum(0) * axis**2).sum().item() == pytest.approx(9.0, rel=0.01)
+    assert (kernel.sum(1) * axis**2).sum().item() == pytest.approx(2.25, rel=0.01)
+
+
+def test_a_quarter_turn_exchanges_the_axes_of_a_gaussian() -> None:
+    assert torch.allclose(kernels.gaussian(15, (3.0, 1.0), math.pi / 2), kernels.gaussian(15, (3.0, 1.0)).T, atol=1e-6)
+
+
+def test_the_generalised_gaussian_at_beta_one_is_the_gaussian() -> None:
+    assert torch.allclose(
+        kernels.generalised(15, (2.0, 1.0), 1.0, 0.4), kernels.gaussian(15, (2.0, 1.0), 0.4), atol=1e-7
+    )
+
+
+def test_the_plateau_kernel_is_one_over_one_plus_the_distance() -> None:
+    kernel = kernels.plateau(9, (2.0, 2.0), 1.0)
+    assert (kernel[4, 8] / kernel[4, 4]).item() == pytest.approx(1 / (1 + 4.0), rel=1e-5)
+
+
+def test_kinds_are_drawn_as_often_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    make = kernels.make
+
+    def noted(kind: kernels.Kind, *rest: Any) -> Tensor:
+        drawn.append(kind)
+        return make(kind, *rest)
+
+    monkeypatch.setattr(kernels, "make", noted)
+    generator = seeded()
+    for _ in range(1500):
+        degradation.draw_kernel(Blur(sinc=0.0, size=7), generator)
+    for kind, probability in zip(kernels.KINDS, Blur().kinds, strict=True):
+        assert drawn.count(kind) / 1500 == pytest.approx(probability, abs=0.05)
+
+
+def test_the_published_numbers_are_the_defaults() -> None:
+    first, second = Degradation().rounds
+    assert (first.blur.size, second.blur.size, second.blur.probability) == (21, 11, 0.8)
+    assert (first.blur.sigma, second.blur.sigma) == ((0.2, 3.0), (0.2, 1.5))
+    assert (first.resize.enlarge, first.resize.shrink, first.resize.factor) == (0.2, 0.7, (0.15, 1.5))
+    assert (second.resize.enlarge, second.resize.shrink, second.resize.factor) == (0.3, 0.4, (0.3, 1.2))
+    assert (first.noise.sigma, second.noise.sigma) == ((1.0, 30.0), (1.0, 25.0))
+    assert (first.noise.poisson, second.noise.poisson) == ((0.05, 3.0), (0.05, 2.5))
+    assert first.jpeg == second.jpeg == (30.0, 95.0)
+    assert Degradation().final_sinc == 0.8
+
+
+@pytest.mark.parametrize("strength", list(Strength))
+def test_the_same_seed_gives_the_same_picture_and_another_seed_another(strength: Strength) -> None:
+    picture = smooth_picture()
+    first, again, other = (degrade(picture, STRENGTHS[strength], seeded(seed)) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("strength", list(Strength))
+def test_the_result_is_exactly_a_quarter_in_whole_255ths(strength: Strength) -> None:
+    for seed in range(4):
+        degraded = degrade(torch.rand(3, 72, 104, generator=seeded(seed)), STRENGTHS[strength], seeded(seed))
+        assert degraded.shape == (3, 18, 26)
+        assert degraded.min() >= 0
+        assert degraded.max() <= 1
+        assert torch.allclose(degraded * 255, (degraded * 255).round(), atol=1e-4)
+
+
+@pytest.mark.parametrize("strength", list(Strength))
+def test_brightness_is_kept_on_average(strength: Strength) -> None:
+    picture = smooth_picture()
+    shifts = [
+        (degrade(picture, STRENGTHS[strength], seeded(seed)).mean() - picture.mean()).item() for seed in range(12)
+    ]
+    assert abs(sum(shifts) / len(shifts)) < 0.02
+
+
+def test_a_side_that_is_no_multiple_of_the_scale_is_an_error() -> None:
+    with pytest.raises(ValueError, match="crop it first"):
+        degrade(torch.zeros(3, 30, 32), Degradation(), seeded())
+
+
+def test_sharpening_leaves_a_flat_picture_alone_and_raises_the_contrast_of_an_edge() -> None:
+    flat = torch.full((3, 64, 64), 0.4)
+    assert torch.allclose(degradation.sharpen(flat), flat, atol=1e-5)
+    edge = torch.full((3, 64, 64), 0.3)
+    edge[:, :, 32:] = 0.7
+    sharpened = degradation.sharpen(edge)
+    assert sharpened[0, 32, 31] < 0.3
+    assert sharpened[0, 32, 32] > 0.7
+
+
+def test_grey_noise_is_the_same_in_all_colours_and_coloured_noise_is_not() -> None:
+    grey = torch.full((3, 16, 16), 0.5)
+    for gaussian in (0.0, 1.0):
+        same = degradation.add_noise(grey, Noise(gaussian=gaussian, sigma=(20, 20), poisson=(1, 1), grey=1.0), seeded())
+        different = degradation.add_noise(
+            grey, Noise(gaussian=gaussian, sigma=(20, 20), poisson=(1, 1), grey=0.0), seeded()
+        )
+        assert torch.allclose(same[0], same[1], atol=1e-6)
+        assert not torch.allclose(different[0], different[1], atol=1e-3)
+
+
+def test_gaussian_noise_has_the_deviation_it_is_asked_for() -> None:
+    noisy = degradation.add_noise(torch.full((3, 64, 64), 0.5), Noise(gaussian=1.0, sigma=(10, 10), grey=0.0), seeded())
+    assert (noisy.std() * 255).item() == pytest.approx(10, rel=0.05)
+
+
+def test_a_lower_jpeg_quality_loses_more() -> None:
+    picture = torch.rand(3, 32, 32, generator=seeded())
+    errors = [(degradation.jpeg(picture, quality) - picture).square().mean().item() for quality in (30, 60, 95)]
+    assert errors == sorted(errors, reverse=True)
