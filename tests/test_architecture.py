@@ -17,11 +17,12 @@ FLOORS = (
     ("__main__",),
     ("cli",),
     ("training",),
-    ("report",),
+    ("report", "inventory"),
     ("batch",),
     ("jobs",),
     ("pipeline",),
     ("prepare", "tag", "prompt", "latent", "denoise"),
+    ("models.convert",),
     ("models.load",),
     ("models.graft", "models.tagger", "models.keys"),
     ("tiles", "colour", "noise", "schedule", "device", "weights"),
@@ -30,7 +31,7 @@ FLOORS = (
     ("settings",),
     ("errors", ""),
 )
-WITHIN = ("cli", "training")  # rooms whose modules may import each other
+WITHIN = ("cli", "training", "weights")  # rooms whose modules may import each other
 
 
 def floor(module: str) -> int:

@@ -14,7 +14,7 @@ from .denoise import Predictor, begin, controlled, denoise, guided, tiled
 from .device import Place, choose
 from .errors import PictureError
 from .latent import Coder
-from .models import load
+from .models import convert, load
 from .models.graft import Guide
 from .noise import Noise, seeded
 from .prepare import Frame, prepare, resize, scaled
@@ -70,6 +70,7 @@ class Upscaler:
         Raises UsageError for a device or precision that cannot be had, WeightsMissing and WeightsInvalid for the files.
         """
         place, folder = choose(device, dtype), locate(model, weights)
+        convert.prepare(model, folder, place)
         return cls(
             _reader(model, folder, place),
             Scribe(*load.load_text_tower(model, folder, place)),
@@ -147,7 +148,9 @@ class Upscaler:
 
 def load_reader(model: Model, weights: Path | None = None, device: str = "auto", dtype: str = "auto") -> Reader:
     """Return the model's tagger alone, ready to read pictures. Raises as `Upscaler.load` does."""
-    return _reader(model, locate(model, weights), choose(device, dtype))
+    place, folder = choose(device, dtype), locate(model, weights)
+    convert.prepare_tagger(model, folder, place)
+    return _reader(model, folder, place)
 
 
 def _reader(model: Model, folder: Path, place: Place) -> Reader:

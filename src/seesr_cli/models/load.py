@@ -23,7 +23,8 @@ from transformers.models.clip.tokenization_clip import CLIPTokenizer
 from ..device import Place
 from ..errors import WeightsInvalid
 from ..settings import Model
-from ..weights import find
+from ..weights import find, places
+from ..weights.shelf import Shelf
 from . import keys
 from .graft import build_controlnet, build_unet, construct, set_padding
 from .keys import State
@@ -31,8 +32,11 @@ from .tagger import PUBLISHED, Tagger
 
 Network = TypeVar("Network", bound=nn.Module)
 
-DIFFUSION_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
-TEXT_FILES = ("model.safetensors", "model.fp16.safetensors")
+DIFFUSION, TEXT, TAGGER = "diffusion_pytorch_model", "model", "tagger"
+"""Stems of the names of weight files: of diffusers' networks, of the text tower, of the slim tagger."""
+
+PRECISIONS = {torch.float32: "", torch.float16: ".fp16", torch.bfloat16: ".bf16"}
+"""What stands in the names of weight files between stem and suffix, as diffusers has it."""
 
 
 def load_unet(model: Model, weights: Path, place: Place) -> UNet2DConditionModel:
@@ -41,9 +45,9 @@ def load_unet(model: Model, weights: Path, place: Place) -> UNet2DConditionModel
     Where the model takes its image attention from another folder (turbo), that folder's tensors of the second branch
     join those of the UNet's own file, which has none. Raises WeightsMissing or WeightsInvalid, as all loaders do.
     """
-    config, file, state = _diffusers_folder(weights, model.unet)
+    config, file, state = _diffusers_folder(weights, model.unet, place)
     if model.image_attention is not None:
-        _, _, donor = _diffusers_folder(weights, model.image_attention)
+        _, _, donor = _diffusers_folder(weights, model.image_attention, place)
         state |= {name: tensor for name, tensor in donor.items() if f"{keys.IMAGE_ATTENTION}." in name}
         config["use_image_cross_attention"] = True
     return _fill(lambda: build_unet(config), state, file, place, keys.grafted, keys.published)
@@ -51,13 +55,13 @@ def load_unet(model: Model, weights: Path, place: Place) -> UNet2DConditionModel
 
 def load_controlnet(model: Model, weights: Path, place: Place) -> ControlNetModel:
     """Return the model's grafted ControlNet, on `place`, ready to run."""
-    config, file, state = _diffusers_folder(weights, model.controlnet)
+    config, file, state = _diffusers_folder(weights, model.controlnet, place)
     return _fill(lambda: build_controlnet(config), state, file, place, keys.grafted, keys.published)
 
 
 def load_vae(model: Model, weights: Path, place: Place) -> AutoencoderKL:
     """Return the model's VAE, on `place`, ready to run; files with the old attention names are read too."""
-    config, file, state = _diffusers_folder(weights, f"{model.base}/vae")
+    config, file, state = _diffusers_folder(weights, f"{model.base}/vae", place)
 
     def build() -> AutoencoderKL:
         network = construct(AutoencoderKL, config)
@@ -70,7 +74,7 @@ def load_vae(model: Model, weights: Path, place: Place) -> AutoencoderKL:
 def load_text_tower(model: Model, weights: Path, place: Place) -> tuple[CLIPTokenizer, CLIPTextModel]:
     """Return the model's tokenizer and its CLIP text tower, on `place`, ready to run."""
     config = CLIPTextConfig.from_dict(_json(find(weights, f"{model.base}/text_encoder/config.json")))
-    file = find(weights, *(f"{model.base}/text_encoder/{name}" for name in TEXT_FILES))
+    file = find(weights, *variants(f"{model.base}/text_encoder/{TEXT}", place.dtype))
     state = keys.published_text_tower(keys.text_tower(_safetensors(file)))
     tower = _fill(lambda: CLIPTextModel(config), state, file, place, keys.text_tower, keys.published_text_tower)
     tower.embeddings.position_ids = torch.arange(config.max_position_embeddings, device=place.device).unsqueeze(0)
@@ -88,24 +92,53 @@ def load_schedule_config(model: Model, weights: Path) -> dict[str, Any]:
 def load_tagger(model: Model, weights: Path, place: Place) -> Tagger:
     """Return the model's tagger with its LoRA folded in, on `place`, ready to run.
 
-    The files are one slim safetensors file of the tagger as it stands, or RAM's checkpoint and DAPE's LoRA.
+    The files are one slim safetensors file of the tagger as it stands, or RAM's checkpoint and DAPE's LoRA; where both
+    are there, the slim one is read if the folder remembers having made it.
     """
-    config_file = weights / model.tagger_config
-    config = PUBLISHED | (_json(config_file) if config_file.is_file() else {})
-    labels = len(tag_names(model, weights))
-    paths = [find(weights, name) for name in model.tagger]
-    if len(paths) == 1:
-        tagger = _fill(lambda: Tagger(config, labels), _safetensors(paths[0]), paths[0], place)
-    else:
-        ram, dape = paths
-        state, strays = keys.fold_lora(
-            keys.ram(_pickle(ram, "model")), _pickle(dape), config["lora_rank"], config["lora_alpha"]
-        )
-        if strays:
-            raise WeightsInvalid(f"{dape}: tensor '{strays[0]}' belongs to no weight of the tagger; get the file anew.")
-        tagger = _fill(lambda: Tagger(config, labels), state, ram, place, keys.tagger, keys.published_tagger)
+    if slim := _slim(model, weights, place):
+        config, labels = _tagger_sizes(model, weights)
+        tagger = _fill(lambda: Tagger(config, labels), _safetensors(slim), slim, place)
+        tagger.restore_buffers()
+        return tagger.to(place.device)
+    return load_published_tagger(model, weights, place)
+
+
+def load_published_tagger(model: Model, weights: Path, place: Place) -> Tagger:
+    """Return the tagger of RAM's checkpoint and DAPE's LoRA, as `load_tagger` does; slim files are passed over."""
+    config, labels = _tagger_sizes(model, weights)
+    ram, dape = (find(weights, name) for name in model.tagger)
+    state, strays = keys.fold_lora(
+        keys.ram(_pickle(ram, "model")), _pickle(dape), config["lora_rank"], config["lora_alpha"]
+    )
+    if strays:
+        raise WeightsInvalid(f"{dape}: tensor '{strays[0]}' belongs to no weight of the tagger; get the file anew.")
+    tagger = _fill(lambda: Tagger(config, labels), state, ram, place, keys.tagger, keys.published_tagger)
     tagger.restore_buffers()
     return tagger.to(place.device)
+
+
+def _tagger_sizes(model: Model, weights: Path) -> tuple[dict[str, Any], int]:
+    config_file = weights / model.tagger_config
+    config = PUBLISHED | (_json(config_file) if config_file.is_file() else {})
+    return config, len(tag_names(model, weights))
+
+
+def _slim(model: Model, weights: Path, place: Place) -> Path | None:
+    """Return the file of the slim tagger that is to be read, or None where RAM and DAPE are."""
+    if len(model.tagger) == 1:
+        return find(weights, *model.tagger)
+    made = Shelf(weights).memory().files
+    alone = not any(path.is_file() for path in places(weights, model.tagger[0]))
+    for name in variants(TAGGER, place.dtype):
+        if (weights / name).is_file() and (alone or name in made):
+            return weights / name
+    return None
+
+
+def variants(stem: str, dtype: torch.dtype) -> list[str]:
+    """Return the names that a network's file may have: that of its precision first, then the full one, then others."""
+    marks = dict.fromkeys((PRECISIONS[dtype], *PRECISIONS.values()))
+    return [f"{stem}{mark}.safetensors" for mark in marks]
 
 
 def tag_names(model: Model, weights: Path) -> tuple[str, ...]:
@@ -162,9 +195,9 @@ def _check(expected: State, found: State, file: Path) -> None:
             )
 
 
-def _diffusers_folder(weights: Path, folder: str) -> tuple[dict[str, Any], Path, State]:
+def _diffusers_folder(weights: Path, folder: str, place: Place) -> tuple[dict[str, Any], Path, State]:
     config = _json(find(weights, f"{folder}/config.json"))
-    file = find(weights, *(f"{folder}/{name}" for name in DIFFUSION_FILES))
+    file = find(weights, *variants(f"{folder}/{DIFFUSION}", place.dtype))
     return config, file, _safetensors(file)
 
 

@@ -1,0 +1,200 @@
+"""`seesr weights`: which files the models are made of, and getting, checking and freeing them."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ..errors import WeightsInvalid, WeightsMissing
+
+if TYPE_CHECKING:
+    from ..weights.pull import Plan
+    from ..weights.shelf import Shelf
+
+app = typer.Typer(
+    name="weights",
+    help="Get, check and free the files of the published models.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+PULL_EXAMPLES = """\
+[bold]Examples[/bold]
+  seesr weights pull
+  seesr weights pull turbo --accept-licence stabilityai/sd-turbo
+  seesr weights pull --slim --to /media/stick/seesr   (elsewhere: seesr upscale --weights /media/stick/seesr)"""
+
+Pulled = Literal["seesr", "turbo", "all"]
+
+ModelToPull = Annotated[Pulled, typer.Argument(metavar="[MODEL]", help="seesr, turbo or all.")]
+Where = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", metavar="DIR", help="A folder that was pulled with --to, in the place of the cache.", exists=True
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per file, a line each.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+
+
+@app.command("list")
+def list_files(model: ModelToPull = "all", weights: Where = None, as_json: AsJson = False) -> None:
+    """Print every file of the models: size, licence, whether it is here and verified, and how it is pinned."""
+    from .. import inventory
+    from ..weights import lock, stock
+
+    shelf = _shelf(weights)
+    inventory.show(stock.items(lock.read(), shelf, model), shelf, as_json)
+
+
+@app.command(epilog=PULL_EXAMPLES)
+def pull(
+    model: ModelToPull = "seesr",
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="DIR", help="Into this folder, to be taken to another machine, not the cache."),
+    ] = None,
+    slim: Annotated[
+        bool,
+        typer.Option(
+            "--slim",
+            help="Keep 16-bit files only: fetch them where they are published, else make them and free what they were.",
+        ),
+    ] = False,
+    accept_licence: Annotated[
+        list[str] | None,
+        typer.Option("--accept-licence", metavar="NAME", help="Accept the licence that the model names; once."),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch what is lacking of a model, and verify it. What has come is kept: the same command again goes on there."""
+    from .. import inventory
+    from ..weights import lock, stock
+    from ..weights import pull as pulling
+
+    wanted = pulling.plan(lock.read(), model, to, half=slim)
+    fetch(wanted, accept_licence or [], quiet or as_json)
+    if slim:
+        _slim(model, wanted.into, quiet or as_json)
+    if as_json:
+        inventory.show(stock.items(wanted.lock, wanted.into, model), wanted.into, as_json)
+    else:
+        inventory.result(wanted.into.root)
+
+
+def fetch(wanted: "Plan", accepted: list[str], quiet: bool) -> None:
+    """Fetch what is planned, with progress, asking for licences where somebody is there to answer.
+
+    Raises as `weights.pull.fetch_all`.
+    """
+    from .. import inventory
+    from ..weights import pull as pulling
+    from ..weights import stock
+
+    agreed = [name for name in wanted.licences if name in accepted or _agrees(name)]
+    if agreed:
+        pulling.accept(wanted.into, agreed)
+        wanted = wanted._replace(licences=tuple(name for name in wanted.licences if name not in agreed))
+    if wanted.files and not quiet:
+        inventory.note(f"To fetch, at most: {stock.in_words(wanted.files)}, into {wanted.into.root}.")
+    with inventory.Bar(quiet) as bar:
+        pulling.fetch_all(wanted, bar)
+
+
+def _agrees(licence: str) -> bool:
+    """Whether the person at the terminal accepts; where nobody can be asked, nobody does."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    question = (
+        f"{licence} has a licence of its owner's own, which is not a free one: https://huggingface.co/{licence}\n"
+        "Do you accept it?"
+    )
+    return typer.confirm(question, err=True)
+
+
+def _slim(model: Pulled, shelf: "Shelf", quiet: bool) -> None:
+    """Convert; only here is torch needed."""
+    from .. import inventory
+    from ..models import convert
+    from ..settings import MODELS
+    from ..weights import stock
+
+    if not quiet:
+        inventory.note("Making 16-bit copies...")
+    names = ("seesr", "turbo") if model == "all" else (model,)
+    for name in names:
+        convert.prepare_slim(MODELS[name], shelf)
+    freed = convert.free_sources(shelf)
+    if not quiet:
+        inventory.note(f"Freed {stock.size(freed)}.")
+
+
+@app.command()
+def verify(model: ModelToPull = "all", weights: Where = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Read every byte again; exits with 3 when a file is not what it should be, or one of a model named is missing."""
+    from .. import inventory
+    from ..weights import lock, stock, upkeep
+
+    shelf, entries = _shelf(weights), lock.read()
+    with inventory.Bar(quiet or as_json) as bar:
+        items = upkeep.verify(entries, shelf, model, bar)
+    inventory.show(items, shelf, as_json)
+    if wrong := [item.file.file for item in items if item.state == "unverified"]:
+        raise WeightsInvalid(f"{shelf.path(wrong[0])} is not what it should be; seesr weights pull gets it again.")
+    if model != "all" and (lacking := stock.lacking(entries, shelf, model)):
+        raise WeightsMissing(f"{stock.in_words(lacking)} of '{model}' are missing. Run: seesr weights pull {model}.")
+
+
+@app.command()
+def path(model: ModelToPull = "seesr", as_json: AsJson = False) -> None:
+    """Print the folder that holds the pulled files; exits with 3 when some of the model's are missing."""
+    from .. import inventory
+    from ..settings import MODELS
+    from ..weights import locate
+
+    folder = locate(MODELS["seesr" if model == "all" else model], None)
+    inventory.result(folder, as_json)
+
+
+@app.command()
+def prune(weights: Where = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Delete parts of downloads, originals that have a 16-bit copy, and files that no model needs any more."""
+    from .. import inventory
+    from ..weights import lock, stock, upkeep
+
+    gone = upkeep.prune(lock.read(), _shelf(weights))
+    for name, size in gone:
+        inventory.result(name, as_json, bytes=size)
+    if not (quiet or as_json):
+        inventory.note(f"Freed {stock.size(sum(size for _, size in gone))}.")
+
+
+@app.command("lock")
+def rewrite_lock(
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="The lock to renew.", exists=True, dir_okay=False)
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Show the difference, and leave the file as it is.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the Hub for revisions, sizes and checksums, show the difference, and rewrite the lock (for maintainers)."""
+    from .. import inventory
+    from ..weights import lock, renew
+
+    old = lock.read(file)
+    with inventory.Bar(as_json) as bar:
+        new = renew.renew(old, bar)
+    before, after = old.path.read_text(encoding="utf-8"), lock.render(new)
+    inventory.difference(before, after, old.path, as_json)
+    if not check and before != after:
+        old.path.write_text(after, encoding="utf-8")
+
+
+def _shelf(weights: Path | None) -> "Shelf":
+    from ..weights import shelf
+
+    return shelf.default() if weights is None else shelf.Shelf(weights)

@@ -1,0 +1,226 @@
+"""Files are made small once: RAM and DAPE become one tagger, large networks get a 16-bit copy.
+
+Only on a shelf, and only from sources whose bytes were verified there: the sources' sha256 and this converter's version
+stand in the copy's metadata and in the shelf's memory, and a copy that does not fit them is made again.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..device import Place
+from ..errors import WeightsError, WeightsInvalid, WeightsMissing
+from ..settings import Model
+from ..weights import header, upkeep
+from ..weights.shelf import PART, Record, Shelf, sha256
+from . import load
+
+VERSION = 1
+"""To be raised when the same sources would become another copy."""
+
+LARGE = 1 << 28
+"""Bytes; a smaller network is cast when it is loaded, each time: that takes less than a second."""
+
+HALVES = (torch.float16, torch.bfloat16)
+
+_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+_TYPES = {
+    **{name: dtype for dtype, name in _NAMES.items()},
+    "F64": torch.float64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+class Piece(NamedTuple):
+    """One tensor of a copy: its name, and its bytes when they are asked for."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    read: "Reading"
+
+
+class Reading(NamedTuple):
+    """A tensor in memory, or the place of one in a file, to be cast to `dtype`."""
+
+    source: Tensor | tuple[Path, header.Entry]
+    dtype: torch.dtype
+
+    def tensor(self) -> Tensor:
+        """Return the tensor, contiguous, in its new precision."""
+        if isinstance(self.source, Tensor):
+            return self.source.to(self.dtype).contiguous()
+        path, entry = self.source
+        with path.open("rb", buffering=0) as stream:
+            stream.seek(entry.start)
+            content = bytearray(entry.stop - entry.start)
+            stream.readinto(content)
+        if not content:
+            return torch.empty(entry.shape, dtype=self.dtype)
+        return torch.frombuffer(content, dtype=_TYPES[entry.dtype]).view(entry.shape).to(self.dtype)
+
+
+def prepare(model: Model, folder: Path, place: Place) -> None:
+    """Make on the shelf `folder` the copies that a run of `model` on `place` reads; a folder without memory stays as
+    it is.
+
+    Raises WeightsMissing when a copy no longer fits and its sources were freed, WeightsInvalid as loading does, and
+    WeightsError when the folder cannot be written.
+    """
+    prepare_tagger(model, folder, place)
+    shelf = Shelf(folder)
+    if place.dtype not in HALVES or not shelf.memory().files:
+        return
+    for stem in _stems(model):
+        full, half = f"{stem}.safetensors", load.variants(stem, place.dtype)[0]
+        memory = shelf.memory()
+        record = memory.files.get(half)
+        published = record is not None and not record.made_of and shelf.untouched(half, record)
+        large = full in memory.files and memory.files[full].size > LARGE
+        if not published and (large or record is not None):
+            network(shelf, full, half, place.dtype)
+
+
+def prepare_tagger(model: Model, folder: Path, place: Place) -> None:
+    """Make the slim tagger on the shelf `folder`, as `prepare` does."""
+    shelf = Shelf(folder)
+    if len(model.tagger) == 1 or not shelf.memory().files:
+        return
+    names = load.variants(load.TAGGER, place.dtype)
+    if not (folder / model.tagger[0]).is_file() and any(_fresh(shelf, name, model.tagger) for name in names):
+        return  # the sources were freed: the copy that was kept serves every precision
+    tagger(shelf, model, names[0], place.dtype)
+
+
+def prepare_slim(model: Model, shelf: Shelf) -> None:
+    """Make on the shelf the fp16 copies of everything of `model` that is large."""
+    prepare(model, shelf.root, Place(torch.device("cpu"), torch.float16))
+
+
+def free_sources(shelf: Shelf) -> int:
+    """Delete the originals that have a copy, and return how many bytes were freed."""
+    memory = shelf.memory()
+    made = [record for name, record in memory.files.items() if record.made_of and shelf.untouched(name, record)]
+    sources = sorted({source for record in made for source in record.made_of})
+    return sum(upkeep.free(shelf, name) for name in sources if shelf.path(name).is_file())
+
+
+def tagger(shelf: Shelf, model: Model, name: str, dtype: torch.dtype) -> None:
+    """Let the shelf hold RAM with DAPE folded in, and no captioner, in `dtype`, under `name`."""
+    with shelf.alone(name):
+        if _fresh(shelf, name, model.tagger):
+            return
+        sources = _sources(shelf, name, model.tagger)
+        network = load.load_published_tagger(model, shelf.root, Place(torch.device("cpu"), dtype))
+        pieces = [
+            Piece(key, _NAMES[dtype], list(tensor.shape), Reading(tensor, dtype))
+            for key, tensor in network.state_dict().items()
+        ]
+        _write(shelf, name, pieces, sources)
+
+
+def network(shelf: Shelf, full: str, half: str, dtype: torch.dtype) -> None:
+    """Let the shelf hold the network `full` in `dtype`, under `half`: the same tensors and names."""
+    with shelf.alone(half):
+        if _fresh(shelf, half, (full,)):
+            return
+        sources = _sources(shelf, half, (full,))
+        path = shelf.path(full)
+        pieces = []
+        for key, entry in header.read(path).entries.items():
+            cast = dtype if _TYPES[entry.dtype].is_floating_point else _TYPES[entry.dtype]
+            named = _NAMES.get(cast, entry.dtype)
+            pieces.append(Piece(key, named, entry.shape, Reading((path, entry), cast)))
+        _write(shelf, half, pieces, sources)
+
+
+def _stems(model: Model) -> Iterator[str]:
+    for folder in dict.fromkeys((model.unet, model.image_attention or model.unet, model.controlnet)):
+        yield f"{folder}/{load.DIFFUSION}"
+    yield f"{model.base}/vae/{load.DIFFUSION}"
+    yield f"{model.base}/text_encoder/{load.TEXT}"
+
+
+def _fresh(shelf: Shelf, name: str, sources: tuple[str, ...]) -> bool:
+    """Whether the copy is there, whole, of this converter, and made of those of its sources that are there."""
+    memory = shelf.memory()
+    record = memory.files.get(name)
+    if record is None or record.maker != VERSION or set(record.made_of) != set(sources):
+        return False
+    here = {source: memory.files[source].sha256 for source in sources if source in memory.files}
+    if any(record.made_of[source] != found for source, found in here.items()):
+        return False
+    return shelf.untouched(name, record) or _rehashed(shelf, name, record)
+
+
+def _rehashed(shelf: Shelf, name: str, record: Record) -> bool:
+    path = shelf.path(name)
+    if not path.is_file() or sha256(path) != record.sha256:
+        return False
+    shelf.record(name, record.sha256, record.made_of, record.maker)
+    return True
+
+
+def _sources(shelf: Shelf, name: str, sources: tuple[str, ...]) -> dict[str, str]:
+    """Return the verified checksums of the sources, and let the old copy be forgotten.
+
+    Raises WeightsMissing unless all of them are there.
+    """
+    shelf.forget(name)
+    memory = shelf.memory()
+    for source in sources:
+        record = memory.files.get(source)
+        if record is None or not shelf.path(source).is_file():
+            raise WeightsMissing(
+                f"{shelf.path(source)} is missing, of which {name} is to be made anew. Run: seesr weights pull."
+            )
+        if not shelf.untouched(source, record) and not _rehashed(shelf, source, record):
+            raise WeightsInvalid(f"{shelf.path(source)} is not what was verified. Run: seesr weights pull.")
+    return {source: memory.files[source].sha256 for source in sources}
+
+
+def _write(shelf: Shelf, name: str, pieces: list[Piece], sources: dict[str, str]) -> None:
+    """Write a safetensors file tensor by tensor, in the memory of one; it gets its name when it is whole."""
+    path = shelf.path(name)
+    part = path.with_name(path.name + PART)
+    sizes = {number: torch.empty(0, dtype=dtype).element_size() for number, dtype in _TYPES.items()}
+    entries: dict[str, object] = {
+        "__metadata__": {"format": "pt", "converter": str(VERSION), "sources": json.dumps(sources, sort_keys=True)}
+    }
+    end = 0
+    for piece in pieces:
+        start, end = end, end + prod(piece.shape) * sizes[piece.dtype]
+        entries[piece.name] = {"dtype": piece.dtype, "shape": piece.shape, "data_offsets": [start, end]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as stream:
+            stream.write(len(text).to_bytes(8, "little") + text)
+            for piece in pieces:
+                _pour(piece.read.tensor(), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        header.read(part)
+        found = sha256(part)
+        part.replace(path)
+    except OSError as problem:
+        raise WeightsError(f"{path} cannot be written: {problem.strerror}; free some space and run it again.") from None
+    finally:
+        part.unlink(missing_ok=True)
+    shelf.record(name, found, sources, VERSION)
+
+
+def _pour(tensor: Tensor, stream: BinaryIO) -> None:
+    if tensor.numel():
+        stream.write(tensor.reshape(-1).view(torch.uint8).numpy().data)

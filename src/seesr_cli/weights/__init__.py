@@ -1,0 +1,91 @@
+"""Where a model's files are; knows files, not networks.
+
+`lock` says which files there are, `shelf` which are here and verified, `stock` what is lacking; `hub` fetches one file,
+`pull` all that are lacking, `upkeep` looks after them; `header` reads safetensors without trusting them. This module
+answers what loading asks: which folder, which file.
+"""
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from ..errors import WeightsMissing
+from ..settings import Model
+from . import lock, shelf, stock
+
+FOLDER_VARIABLE = "SEESR_WEIGHTS"
+"""Environment variable that names the weights folder when no option does."""
+
+BASES = ("stable-diffusion-2-base", "stable-diffusion-2-1-base")
+"""Names under which people keep the base model; of what SeeSR takes from it, both hold the same."""
+
+
+def locate(model: Model, given: Path | None) -> Path:
+    """Return the folder with `model`'s files: the one given, the bundled one, `$SEESR_WEIGHTS`, or what was pulled.
+
+    Of a folder that was pulled, no file is other than when it was verified. Raises WeightsMissing when there is no
+    folder, or not all of the model was pulled; WeightsInvalid when a verified file has changed.
+    """
+    if given is None and model.bundled:
+        return Path(str(files(__package__.rpartition(".")[0]) / model.name))
+    if given is None and (named := os.environ.get(FOLDER_VARIABLE)):
+        given = Path(named)
+    if given is None:
+        return _pulled(model)
+    if not given.is_dir():
+        raise WeightsMissing(
+            f"The weights folder {given} does not exist: give the folder that holds the model's files."
+        )
+    shelf.Shelf(given).hold()
+    return given
+
+
+def _pulled(model: Model) -> Path:
+    pulled = shelf.default()
+    pulled.hold()
+    if lacking := stock.lacking(lock.read(), pulled, model.name):
+        raise WeightsMissing(
+            f"The weights of model '{model.name}' are not on this machine ({stock.in_words(lacking)}). "
+            f"Run: seesr weights pull {model.name} (without a network: the same with --to DIR on another machine, then "
+            f"--weights DIR here). Or give a folder of your own with --weights DIR (or ${FOLDER_VARIABLE}), or use the "
+            "small bundled stand-in, which is not the published model, with --model miniature."
+        )
+    return pulled.root
+
+
+def find(folder: Path, *names: str) -> Path:
+    """Return the first of `names` that is a file under `folder`, in any of the layouts that people have.
+
+    Raises WeightsMissing, saying what was looked for and where.
+    """
+    for name in names:
+        for path in places(folder, name):
+            if path.is_file():
+                return path
+    elsewhere = [str(path) for name in names for path in places(folder, name)][1:]
+    raise WeightsMissing(
+        f"{folder / names[0]} is missing: the weights folder must hold {' or '.join(names)}"
+        + (f" (looked for at {', '.join(elsewhere)} too)." if elsewhere else ".")
+    )
+
+
+def places(folder: Path, name: str) -> list[Path]:
+    """Return where the file called `name` in the published layout may be, the likeliest place first.
+
+    The published layout is `folder / name`. A Hub snapshot of CSWRY/SeeSR has its networks where they should be, and
+    the base model and the tagger's files beside it, or in the other repositories of huggingface_hub's cache; or
+    `folder` is the one that holds the snapshot, as `SeeSR`, and the base model.
+    """
+    head, _, inner = name.partition("/")
+    names = [f"{base}/{inner}" for base in BASES] if head == BASES[0] else [name]
+    roots = [folder]
+    if (folder / "SeeSR").is_dir():
+        roots.append(folder / "SeeSR")
+    if (folder / "seesr").is_dir():
+        roots.append(folder.absolute().parent)
+    found = [root / each for root in roots for each in names]
+    if folder.absolute().parent.name == "snapshots":
+        cache = folder.absolute().parents[2]
+        bases = [f"models--*--{base}/snapshots/*/{inner}" for base in BASES] if head == BASES[0] else []
+        found += [path for form in (*bases, f"models--*/snapshots/*/{name}") for path in sorted(cache.glob(form))]
+    return found

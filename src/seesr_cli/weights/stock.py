@@ -1,0 +1,61 @@
+"""What is on a shelf and what is lacking, by the lock; asks no network."""
+
+from typing import NamedTuple
+
+from .lock import File, Lock
+from .shelf import Shelf, State
+
+
+class Item(NamedTuple):
+    """One file of the lock and how it stands on a shelf. pinned: by what its bytes are held to, in words."""
+
+    file: File
+    state: State
+    pinned: str
+
+
+def items(lock: Lock, shelf: Shelf, model: str = "all") -> tuple[Item, ...]:
+    """Return how every file of `model` stands, without reading any of them."""
+    memory = shelf.memory()
+    found = []
+    for file in lock.of(model):
+        pin = memory.pins.get(file.file)
+        pinned = "sha256" if file.sha256 else f"resolved {pin.revision[:12]}" if pin else "not yet"
+        found.append(Item(file, shelf.state(file, memory), pinned))
+    return tuple(found)
+
+
+def lacking(lock: Lock, shelf: Shelf, model: str, half: bool = False) -> tuple[File, ...]:
+    """Return the files that must be fetched for `model` to run; with `half`, the 16-bit ones where they are published.
+
+    A file is not lacking when it, one that can stand for it, or a copy made of it is there and verified.
+    """
+    memory = shelf.memory()
+    files = lock.of(model)
+    stand_ins: dict[str, list[File]] = {}
+    for file in files:
+        if file.instead_of:
+            stand_ins.setdefault(file.instead_of, []).append(file)
+    found = []
+    for file in files:
+        choices = [file, *stand_ins.get(file.file, [])]
+        if not file.instead_of and not any(
+            shelf.state(choice, memory) in ("verified", "replaced") for choice in choices
+        ):
+            found.append(choices[-1] if half else file)
+    return tuple(found)
+
+
+def in_words(files: tuple[File, ...]) -> str:
+    """Return how many files these are, and how large."""
+    return f"{len(files)} file{'s' if len(files) != 1 else ''}, {size(sum(file.bytes for file in files))}"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people read it: in decimal units, as the Hub shows them."""
+    amount, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.5 else f"{amount:.3g} {unit}"

@@ -1,0 +1,80 @@
+"""A shelf is looked after: everything hashed again, what is not needed deleted."""
+
+from collections.abc import Callable
+
+from . import hub, stock
+from .lock import Lock
+from .pull import Progress, Watch, silent
+from .shelf import PART, Shelf, sha256
+
+
+def verify(lock: Lock, shelf: Shelf, model: str, watch: Watch = silent) -> tuple[stock.Item, ...]:
+    """Hash every file of `model` that is on the shelf, whatever is remembered, and return how each stands now."""
+    present = [file for file in lock.of(model) if shelf.path(file.file).is_file()]
+    made = [name for name, record in shelf.memory().files.items() if record.made_of and shelf.path(name).is_file()]
+    total = sum(shelf.path(name).stat().st_size for name in (*(file.file for file in present), *made))
+    done = 0
+
+    def count(name: str) -> Callable[[int], None]:
+        def counted(read: int) -> None:
+            nonlocal done
+            done += read
+            watch(Progress(name, done, total))
+
+        return counted
+
+    for file in present:
+        found = sha256(shelf.path(file.file), count(file.file))
+        if found == shelf.sha256(file):
+            shelf.record(file.file, found)
+        else:
+            with shelf.changing() as memory:
+                memory.files.pop(file.file, None)
+    for name in made:
+        record = shelf.memory().files[name]
+        if sha256(shelf.path(name), count(name)) == record.sha256:
+            shelf.record(name, record.sha256, record.made_of, record.maker)
+        else:
+            shelf.forget(name)  # made anew from its sources when it is next wanted
+    return stock.items(lock, shelf, model)
+
+
+def prune(lock: Lock, shelf: Shelf) -> tuple[tuple[str, int], ...]:
+    """Delete what no model needs, and return the names and sizes of what is gone.
+
+    That is: parts of downloads and of conversions, originals that have a verified copy in their place, copies that are
+    no longer what was made, and files that are in the lock no more.
+    """
+    parts = [
+        *hub.cache_folder().glob(f"*/blobs/*{hub.PART}"),
+        *shelf.root.rglob(f"*{hub.PART}"),
+        *shelf.root.rglob(f"*{PART}"),
+    ]
+    gone = []
+    for path in sorted(parts):
+        gone.append((str(path), path.stat().st_size))
+        path.unlink()
+    memory = shelf.memory()
+    known = {file.file: file for file in lock.files}
+    for name, record in memory.files.items():
+        replaced = name in known and shelf.state(known[name], memory, itself=False) == "replaced"
+        stale = bool(record.made_of) and not shelf.untouched(name, record)
+        if replaced or stale or (name not in known and not record.made_of):
+            gone.append((name, free(shelf, name)))
+    return tuple(gone)
+
+
+def free(shelf: Shelf, name: str) -> int:
+    """Delete a file of the shelf, and its bytes in huggingface_hub's cache; return how many they were."""
+    path = shelf.path(name)
+    if not path.is_file():
+        shelf.forget(name)
+        return 0
+    size = path.stat().st_size
+    if path.is_symlink():
+        pointer = path.readlink()
+        if pointer.is_relative_to(hub.cache_folder()):
+            pointer.resolve().unlink(missing_ok=True)
+            pointer.unlink(missing_ok=True)
+    shelf.forget(name)
+    return size
