@@ -372,6 +372,74 @@ def test_a_folder_for_another_machine_is_whole_and_needs_nothing_else(
     assert len(store.hub.requests) == asked
 
 
+LOADING = """
+from seesr_cli.pipeline import Upscaler
+from seesr_cli.settings import SEESR
+import torch
+upscaler = Upscaler.load(SEESR, None, "cpu")
+print(upscaler.unet.dtype, upscaler.reader.tagger.to_tokens.weight.dtype)
+"""
+
+
+ENSURING = """
+import sys
+from seesr_cli.cli.weights import ensure
+from seesr_cli.errors import SeesrError
+from seesr_cli.settings import SEESR
+try:
+    ensure(SEESR, None, yes=sys.argv[1] == "yes")
+except SeesrError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+def test_on_demand_a_yes_fetches_and_a_script_is_told_the_command(store: Shop, tiny_weights: Path) -> None:
+    process = store.start("-c", ENSURING, "no")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "Run: seesr weights pull seesr" in err
+    assert not store.hub.requests
+    process = store.start("-c", ENSURING, "yes")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert AUTHOR in err, "it is told where the files come from"
+    same(store, tiny_weights)
+    process = store.start("-c", ENSURING, "no", HF_HUB_OFFLINE="1")
+    assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 0
+
+
+def test_what_was_pulled_slim_is_loaded_without_a_network_and_the_originals_are_gone(store: Shop) -> None:
+    store.pull("--slim")
+    assert not list(store.home.rglob("ram_swin_large_14m.pth"))
+    assert not list(store.home.rglob("DAPE.pth"))
+    assert store.items()["ram_swin_large_14m.pth"]["state"] == "replaced"
+    asked = len(store.hub.requests)
+    process = store.start("-c", LOADING, HF_HUB_OFFLINE="1")
+    out, err = process.communicate(timeout=60)
+    assert out.split() == ["torch.float32", "torch.float32"], err
+    assert store.run("verify", "seesr").returncode == 0
+    store.pull("--slim")
+    assert len(store.hub.requests) == asked
+
+
+def test_a_folder_that_can_only_be_read_serves_too(store: Shop, tmp_path: Path) -> None:
+    folder = tmp_path / "stick"
+    store.pull("--to", str(folder))
+    os.utime(folder / VAE)
+    bound = subprocess.run(["mount", "--bind", folder, folder], capture_output=True)
+    if bound.returncode:
+        pytest.skip("only root can make a folder that root cannot write")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        process = store.start("-c", LOADING, SEESR_WEIGHTS=str(folder))
+        out, err = process.communicate(timeout=60)
+        assert out.split() == ["torch.float32", "torch.float32"], err
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 def test_a_folder_is_filled_from_the_cache_where_that_has_the_files(store: Shop, tmp_path: Path) -> None:
     store.pull()
     asked = len(store.hub.requests)

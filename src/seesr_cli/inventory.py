@@ -89,6 +89,11 @@ def note(text: str) -> None:
     _console().print(Text(text), soft_wrap=True)
 
 
+def talks() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def difference(before: str, after: str, path: Path, as_json: bool) -> None:
     """Print how two texts differ, as a patch."""
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), str(path), f"{path} (new)", lineterm=""))

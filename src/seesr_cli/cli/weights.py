@@ -1,6 +1,6 @@
 """`seesr weights`: which files the models are made of, and getting, checking and freeing them."""
 
-import sys
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +9,7 @@ import typer
 from ..errors import WeightsInvalid, WeightsMissing
 
 if TYPE_CHECKING:
+    from ..settings import Model
     from ..weights.pull import Plan
     from ..weights.shelf import Shelf
 
@@ -100,14 +101,39 @@ def fetch(wanted: "Plan", accepted: list[str], quiet: bool) -> None:
         pulling.accept(wanted.into, agreed)
         wanted = wanted._replace(licences=tuple(name for name in wanted.licences if name not in agreed))
     if wanted.files and not quiet:
-        inventory.note(f"To fetch, at most: {stock.in_words(wanted.files)}, into {wanted.into.root}.")
+        inventory.note(f"{stock.in_words(wanted.files)} to get, into {wanted.into.root}.")
     with inventory.Bar(quiet) as bar:
         pulling.fetch_all(wanted, bar)
 
 
+def ensure(model: "Model", given: Path | None, yes: bool = False, quiet: bool = False) -> None:
+    """Fetch what `model` lacks, if no folder is named for it and the person says yes, or said so with `yes`.
+
+    For commands that need weights, before they load any. Says first what is needed, from where, and how large.
+    Raises WeightsMissing, with the command to run, when nobody can be asked or the answer is no; else as `locate` and
+    `weights.pull.fetch_all`.
+    """
+    from .. import inventory
+    from ..weights import FOLDER_VARIABLE, hub, locate, lock, stock
+    from ..weights import pull as pulling
+
+    if given is None and not model.bundled and not os.environ.get(FOLDER_VARIABLE):
+        wanted = pulling.plan(lock.read(), model.name)
+        if wanted.files and not hub.offline() and (yes or (inventory.talks() and not quiet)):
+            inventory.note(
+                f"Model '{model.name}' needs {stock.in_words(wanted.files)}, of {', '.join(wanted.origins)}; "
+                f"they go to {wanted.into.root} and huggingface_hub's cache."
+            )
+            if yes or typer.confirm("Fetch them now?", err=True):
+                fetch(wanted, [], quiet)
+    locate(model, given)
+
+
 def _agrees(licence: str) -> bool:
     """Whether the person at the terminal accepts; where nobody can be asked, nobody does."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    from .. import inventory
+
+    if not inventory.talks():
         return False
     question = (
         f"{licence} has a licence of its owner's own, which is not a free one: https://huggingface.co/{licence}\n"

@@ -71,15 +71,16 @@ class Reading(NamedTuple):
 
 
 def prepare(model: Model, folder: Path, place: Place) -> None:
-    """Make on the shelf `folder` the copies that a run of `model` on `place` reads; a folder without memory stays as
-    it is.
+    """Make on the shelf `folder` the copies that a run of `model` on `place` reads.
+
+    A folder without memory, or that cannot be written, stays as it is: loading reads what is there.
 
     Raises WeightsMissing when a copy no longer fits and its sources were freed, WeightsInvalid as loading does, and
     WeightsError when the folder cannot be written.
     """
     prepare_tagger(model, folder, place)
     shelf = Shelf(folder)
-    if place.dtype not in HALVES or not shelf.memory().files:
+    if place.dtype not in HALVES or not _kept(shelf):
         return
     for stem in _stems(model):
         full, half = f"{stem}.safetensors", load.variants(stem, place.dtype)[0]
@@ -94,7 +95,7 @@ def prepare(model: Model, folder: Path, place: Place) -> None:
 def prepare_tagger(model: Model, folder: Path, place: Place) -> None:
     """Make the slim tagger on the shelf `folder`, as `prepare` does."""
     shelf = Shelf(folder)
-    if len(model.tagger) == 1 or not shelf.memory().files:
+    if len(model.tagger) == 1 or not _kept(shelf):
         return
     names = load.variants(load.TAGGER, place.dtype)
     if not (folder / model.tagger[0]).is_file() and any(_fresh(shelf, name, model.tagger) for name in names):
@@ -142,6 +143,10 @@ def network(shelf: Shelf, full: str, half: str, dtype: torch.dtype) -> None:
             named = _NAMES.get(cast, entry.dtype)
             pieces.append(Piece(key, named, entry.shape, Reading((path, entry), cast)))
         _write(shelf, half, pieces, sources)
+
+
+def _kept(shelf: Shelf) -> bool:
+    return bool(shelf.memory().files) and shelf.writable
 
 
 def _stems(model: Model) -> Iterator[str]:

@@ -1,11 +1,8 @@
 """Everything that is lacking is fetched, checked and put on the shelf; and taken from it again.
 
-How a command asks for weights on demand:
-
-    wanted = pull.plan(lock.read(), shelf.default(), "seesr")     # reads nothing, asks nobody
-    if wanted.files:                                              # stock.in_words(wanted.files), wanted.licences
-        pull.fetch_all(wanted, watch)                             # after a yes
-
+wanted = plan(lock.read(), "seesr")           # reads no weights, asks nobody
+stock.in_words(wanted.files), wanted.origins  # to be told before a person says yes
+fetch_all(wanted, watch)
 """
 
 import errno
@@ -46,10 +43,16 @@ class Plan(NamedTuple):
     """
 
     lock: Lock
+    model: str
     into: Shelf
     linked: bool
     files: tuple[File, ...]
     licences: tuple[str, ...]
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The repositories that are asked first."""
+        return tuple(dict.fromkeys(file.sources[0].repository for file in self.files))
 
     @property
     def bytes(self) -> int:
@@ -63,7 +66,7 @@ def plan(lock: Lock, model: str, folder: Path | None = None, half: bool = False)
     files = stock.lacking(lock, into, model, half)
     accepted = {*into.memory().accepted, *default().memory().accepted}
     asked = dict.fromkeys(file.ask for file in files if file.ask and file.ask not in accepted)
-    return Plan(lock, into, folder is None, files, tuple(asked))
+    return Plan(lock, model, into, folder is None, files, tuple(asked))
 
 
 def accept(shelf: Shelf, licences: Iterable[str]) -> None:
@@ -80,9 +83,10 @@ def fetch_all(wanted: Plan, watch: Watch = silent) -> None:
     forbidden; WeightsMissing when no source gives a file; WeightsInvalid when what they give is not the file.
     """
     if wanted.licences:
+        name = wanted.licences[0]
         raise WeightsError(
-            f"The licence of {wanted.licences[0]} is its owner's own and not a free one: read it at "
-            f"https://huggingface.co/{wanted.licences[0]}, then add --accept-licence {wanted.licences[0]}."
+            f"The licence of {name} is its owner's own and not a free one: read it at https://huggingface.co/{name}, "
+            f"then run: seesr weights pull {wanted.model} --accept-licence {name}."
         )
     try:
         with hub.quiet():
@@ -118,9 +122,8 @@ def _fetch_all(wanted: Plan, watch: Watch) -> None:
 
 
 def _without_network(wanted: Plan, why: str) -> str:
-    model = " ".join(sorted({name for file in wanted.files for name in file.models})[:1])
     return (
-        f"{why}, and {stock.in_words(wanted.files)} are not here: run seesr weights pull {model} --to DIR on a machine "
+        f"{why}, and {stock.in_words(wanted.files)} are not here: run seesr weights pull {wanted.model} --to DIR on a machine "
         "that has a network, bring DIR here, and give it with --weights DIR."
     )
 

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -104,14 +104,20 @@ class Shelf:
         from huggingface_hub.utils import WeakFileLock
 
         lock = self.root / MEMORY / "locks" / f"{name.replace('/', '--')}.lock"
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise WeightsError(
-                f"{self.root} cannot be written to ({problem.strerror}); choose another folder."
-            ) from None
-        with WeakFileLock(lock):
+        with ExitStack() as held:
+            try:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(WeakFileLock(lock))
+            except OSError as problem:
+                raise WeightsError(
+                    f"{self.root} cannot be written to ({problem.strerror}); choose another folder."
+                ) from None
             yield
+
+    @property
+    def writable(self) -> bool:
+        """Whether the shelf can remember: a stick or a shared folder may be there to be read only."""
+        return os.access(self.root / MEMORY, os.W_OK)
 
     def path(self, name: str) -> Path:
         """Return where the file of that name is, or would be."""
@@ -186,7 +192,8 @@ class Shelf:
                     f"{path} is not what was verified; seesr weights pull gets it again "
                     f"(or delete {self.root / MEMORY} to use the folder as your own)."
                 )
-            self.record(name, record.sha256, record.made_of, record.maker)
+            if self.writable:
+                self.record(name, record.sha256, record.made_of, record.maker)
 
 
 def default() -> Shelf:
