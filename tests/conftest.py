@@ -11,6 +11,7 @@ OWN_GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", type=Path, default=OWN_GOLDEN, help="replay this recording instead of our own")
+    parser.addoption("--real-size", type=Path, help="folder for files of real size, 16 GB")
     parser.addoption("--golden-seed", type=int, default=rule.SEED, help="the seed that its weights were made with")
 
 

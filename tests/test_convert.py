@@ -178,6 +178,15 @@ def test_a_damaged_copy_whose_sources_were_freed_says_what_to_do(shelf: Shelf, e
     assert not shelf.path(UNET_HALF).exists()
 
 
+def test_a_damaged_copy_is_never_loaded(shelf: Shelf) -> None:
+    convert.prepare(SEESR, shelf.root, CPU)
+    slim = shelf.path("tagger.safetensors")
+    whole = slim.read_bytes()
+    put(slim, whole[:-4] + bytes(4))
+    Upscaler.load(SEESR, shelf.root, "cpu")
+    assert slim.read_bytes() == whole
+
+
 def test_prune_forgets_a_copy_that_changed(shelf: Shelf, everything_is_large: None, tmp_path: Path) -> None:
     from seesr_cli.weights import lock
 

@@ -107,11 +107,11 @@ def difference(before: str, after: str, path: Path, as_json: bool) -> None:
 
 def _table(items: tuple[stock.Item, ...]) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("file", no_wrap=True, overflow="ellipsis", min_width=20)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("here", no_wrap=True, min_width=8)
-    table.add_column("pinned by", no_wrap=True)
-    table.add_column("licence", overflow="ellipsis", no_wrap=True, min_width=10)
+    table.add_column("file", no_wrap=True, overflow="ellipsis", ratio=2)
+    table.add_column("size", justify="right", no_wrap=True, min_width=8)
+    table.add_column("here", no_wrap=True, min_width=10)
+    table.add_column("pinned by", no_wrap=True, min_width=14)
+    table.add_column("licence", no_wrap=True, overflow="ellipsis", ratio=1)
     folder = Path()
     for item in items:
         file = Path(item.file.file)
@@ -119,7 +119,7 @@ def _table(items: tuple[stock.Item, ...]) -> Table:
             table.add_row(Text(f"{file.parent}/", style="bold"))
         folder = file.parent
         indent = "  " if folder.parts else ""
-        name = f"{indent}{'or ' if item.file.instead_of else ''}{file.name}"
+        name = f"{indent}{'or the same in 16 bits' if item.file.instead_of else file.name}"
         words, colour = _STATES[item.state]
         size = f"{'~' if item.file.computed else ''}{stock.size(item.file.bytes)}"
         pinned = Text(item.pinned, style="yellow" if item.pinned == "not yet" else "")

@@ -26,11 +26,11 @@ PULL_EXAMPLES = """\
 [bold]Examples[/bold]
   seesr weights pull
   seesr weights pull turbo --accept-licence stabilityai/sd-turbo
-  seesr weights pull --slim --to /media/stick/seesr   (elsewhere: seesr upscale --weights /media/stick/seesr)"""
+  seesr weights pull --slim --to /media/stick/seesr"""
 
 Pulled = Literal["seesr", "turbo", "all"]
 
-ModelToPull = Annotated[Pulled, typer.Argument(metavar="[MODEL]", help="seesr, turbo or all.")]
+ModelToPull = Annotated[Pulled, typer.Argument(metavar="MODEL", help="seesr, turbo or all.")]
 Where = Annotated[
     Path | None,
     typer.Option(
@@ -169,7 +169,10 @@ def verify(model: ModelToPull = "all", weights: Where = None, as_json: AsJson = 
     with inventory.Bar(quiet or as_json) as bar:
         items = upkeep.verify(entries, shelf, model, bar)
     inventory.show(items, shelf, as_json)
-    if wrong := [item.file.file for item in items if item.state == "unverified"]:
+    for item in items:
+        if item.state == "unverified" and not shelf.sha256(item.file):
+            inventory.note(f"{item.file.file} cannot be verified: no checksum of it is known yet.")
+    if wrong := [item.file.file for item in items if item.state == "unverified" and shelf.sha256(item.file)]:
         raise WeightsInvalid(f"{shelf.path(wrong[0])} is not what it should be; seesr weights pull gets it again.")
     if model != "all" and (lacking := stock.lacking(entries, shelf, model)):
         raise WeightsMissing(f"{stock.in_words(lacking)} of '{model}' are missing. Run: seesr weights pull {model}.")

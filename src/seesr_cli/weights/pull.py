@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
 from . import header, hub, stock
 from .lock import SLACK, File, Lock, Source
-from .shelf import Pin, Shelf, default, link, sha256
+from .shelf import MEMORY, Pin, Shelf, default, link, sha256
 
 
 class Progress(NamedTuple):
@@ -123,8 +123,8 @@ def _fetch_all(wanted: Plan, watch: Watch) -> None:
 
 def _without_network(wanted: Plan, why: str) -> str:
     return (
-        f"{why}, and {stock.in_words(wanted.files)} are not here: run seesr weights pull {wanted.model} --to DIR on a machine "
-        "that has a network, bring DIR here, and give it with --weights DIR."
+        f"{why}, and {stock.in_words(wanted.files)} are not here: run seesr weights pull {wanted.model} --to DIR on a "
+        "machine that has a network, bring DIR here, and give it with --weights DIR."
     )
 
 
@@ -223,20 +223,25 @@ def _bring(file: File, wanted: Plan, resolved: Resolved, counter: _Counter) -> N
     for number, source in enumerate(sources):
         part = parts[min(number, len(parts) - 1)]
         _move_part(parts, part)
-        try:
-            return _bring_from(source, file, part, wanted, resolved, counter)
-        except hub.Refused as refusal:
-            reasons.append(f"{source}: {refusal}")
-        except WeightsInvalid as problem:
-            part.unlink(missing_ok=True)
-            reasons.append(f"{source}: {problem}")
-            wrong = True
+        for resumed in (True, False) if part.is_file() else (False,):
+            try:
+                return _bring_from(source, file, part, wanted, resolved, counter)
+            except hub.Refused as refusal:
+                reasons.append(f"{source}: {refusal}")
+                break
+            except WeightsInvalid as problem:
+                part.unlink(missing_ok=True)
+                if resumed:  # the beginning may have been another's: once more, from the start
+                    continue
+                reasons.append(f"{source}: {problem}")
+                wrong = True
         counter.note(reasons[-1])
     told = "; ".join(reasons)
     if all("no route" in reason for reason in reasons):
         raise WeightsMissing(_without_network(wanted, f"There is no route to {_hosts(sources)}"))
     if wrong:
-        raise WeightsInvalid(f"{file.file} is not to be had as it should be. {told}.")
+        anew = "" if file.sha256 else f" To resolve its branch anew, delete {wanted.into.root / MEMORY / 'state.json'}."
+        raise WeightsInvalid(f"{file.file} is not to be had as it should be. {told.rstrip('.')}.{anew}")
     raise WeightsMissing(f"{file.file} is not to be had now. {told}. What has come is kept: run the same again later.")
 
 
@@ -268,20 +273,21 @@ def _bring_from(source: Source, file: File, part: Path, wanted: Plan, resolved: 
         source = _resolve(source, wanted, resolved)
     remote = hub.ask(source)
     _check_remote(file, remote, expected)
-    if file.computed and not expected:
-        part = part.with_name(f"{remote.etag}{hub.PART}") if wanted.linked else part
-    arrival = hub.fetch(remote.url, part, remote.size, with_token=True, on_bytes=counter)
+    blob = hub.blob(source, remote.etag)
+    if wanted.linked and blob.is_file() and sha256(blob) == (expected or remote.etag):
+        arrival = hub.Arrival(blob, blob.stat().st_size, expected or remote.etag, "")  # only its place is lacking
+    else:
+        arrival = hub.fetch(remote.url, part, remote.size, with_token=True, on_bytes=counter)
     _check_arrival(file, arrival, expected, remote.etag)
     if file.tensors and not expected:
-        header.compare(part, wanted.lock.tensors(file))
+        header.compare(arrival.part, wanted.lock.tensors(file))
     place = wanted.into.path(file.file)
     if wanted.linked:
-        blob = hub.blob(source, remote.etag)
-        part.replace(blob)
+        arrival.part.replace(blob)
         link(hub.tie_in(source, remote.commit).absolute(), place)
     else:
         place.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(place)
+        arrival.part.replace(place)
     if not file.sha256:
         with wanted.into.changing() as memory:
             memory.pins[file.file] = Pin(source.repository, remote.commit, source.path, arrival.size, arrival.sha256)

@@ -181,13 +181,16 @@ class Shelf:
     def hold(self) -> None:
         """Make sure that every remembered file that is there has the bytes that were verified.
 
-        Raises WeightsInvalid, naming the first that has others.
+        A copy made here that has others is deleted: it is made anew. Raises WeightsInvalid, naming it, for any other.
         """
         for name, record in self.memory().files.items():
             path = self.path(name)
             if not path.is_file() or self.untouched(name, record):
                 continue
             if sha256(path) != record.sha256:
+                if record.made_of and self.writable:
+                    self.forget(name)
+                    continue
                 raise WeightsInvalid(
                     f"{path} is not what was verified; seesr weights pull gets it again "
                     f"(or delete {self.root / MEMORY} to use the folder as your own)."

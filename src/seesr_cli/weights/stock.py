@@ -7,7 +7,10 @@ from .shelf import Shelf, State
 
 
 class Item(NamedTuple):
-    """One file of the lock and how it stands on a shelf. pinned: by what its bytes are held to, in words."""
+    """One file of the lock and how it stands on a shelf. pinned: by what its bytes are held to, in words.
+
+    "unverified" with `pinned` "not yet" is a file that nobody has published a checksum of.
+    """
 
     file: File
     state: State
@@ -20,7 +23,7 @@ def items(lock: Lock, shelf: Shelf, model: str = "all") -> tuple[Item, ...]:
     found = []
     for file in lock.of(model):
         pin = memory.pins.get(file.file)
-        pinned = "sha256" if file.sha256 else f"resolved {pin.revision[:12]}" if pin else "not yet"
+        pinned = "sha256" if file.sha256 else f"commit {pin.revision[:7]}" if pin else "not yet"
         found.append(Item(file, shelf.state(file, memory), pinned))
     return tuple(found)
 

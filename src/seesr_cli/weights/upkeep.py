@@ -1,15 +1,21 @@
 """A shelf is looked after: everything hashed again, what is not needed deleted."""
 
+import os
 from collections.abc import Callable
 
+from ..errors import WeightsInvalid
 from . import hub, stock
 from .lock import Lock
 from .pull import Progress, Watch, silent
-from .shelf import PART, Shelf, sha256
+from .shelf import MEMORY, PART, Shelf, State, sha256
 
 
 def verify(lock: Lock, shelf: Shelf, model: str, watch: Watch = silent) -> tuple[stock.Item, ...]:
-    """Hash every file of `model` that is on the shelf, whatever is remembered, and return how each stands now."""
+    """Hash every file of `model` that is on the shelf, whatever is remembered, and return how each stands now.
+
+    What is found is remembered where the shelf can be written.
+    """
+    remembers = shelf.writable or (not (shelf.root / MEMORY).exists() and os.access(shelf.root, os.W_OK))
     present = [file for file in lock.of(model) if shelf.path(file.file).is_file()]
     made = [name for name, record in shelf.memory().files.items() if record.made_of and shelf.path(name).is_file()]
     total = sum(shelf.path(name).stat().st_size for name in (*(file.file for file in present), *made))
@@ -23,20 +29,26 @@ def verify(lock: Lock, shelf: Shelf, model: str, watch: Watch = silent) -> tuple
 
         return counted
 
+    states: dict[str, State] = {}
     for file in present:
         found = sha256(shelf.path(file.file), count(file.file))
-        if found == shelf.sha256(file):
+        states[file.file] = "verified" if found == shelf.sha256(file) else "unverified"
+        if remembers and states[file.file] == "verified":
             shelf.record(file.file, found)
-        else:
+        elif remembers:
             with shelf.changing() as memory:
                 memory.files.pop(file.file, None)
     for name in made:
         record = shelf.memory().files[name]
-        if sha256(shelf.path(name), count(name)) == record.sha256:
-            shelf.record(name, record.sha256, record.made_of, record.maker)
-        else:
+        if sha256(shelf.path(name), count(name)) != record.sha256:
+            if not remembers:
+                raise WeightsInvalid(f"{shelf.path(name)} is not what was made; it must be made anew.")
             shelf.forget(name)  # made anew from its sources when it is next wanted
-    return stock.items(lock, shelf, model)
+        elif remembers:
+            shelf.record(name, record.sha256, record.made_of, record.maker)
+    return tuple(
+        item._replace(state=states.get(item.file.file, item.state)) for item in stock.items(lock, shelf, model)
+    )
 
 
 def prune(lock: Lock, shelf: Shelf) -> tuple[tuple[str, int], ...]:
@@ -74,7 +86,9 @@ def free(shelf: Shelf, name: str) -> int:
     if path.is_symlink():
         pointer = path.readlink()
         if pointer.is_relative_to(hub.cache_folder()):
-            pointer.resolve().unlink(missing_ok=True)
+            content = pointer.resolve()
+            if content.is_relative_to(hub.cache_folder().resolve()):
+                content.unlink(missing_ok=True)
             pointer.unlink(missing_ok=True)
     shelf.forget(name)
     return size
