@@ -10,7 +10,7 @@ import typer
 
 from .. import __version__
 from ..errors import SeesrError
-from . import tags, upscale
+from . import tags, upscale, weights
 
 app = typer.Typer(
     name="seesr",
@@ -49,6 +49,7 @@ TAGS_EXAMPLES = """\
   seesr tags holiday/ --json > tags.jsonl"""
 app.command(no_args_is_help=True, epilog=UPSCALE_EXAMPLES)(upscale.upscale)
 app.command(no_args_is_help=True, epilog=TAGS_EXAMPLES)(tags.tags)
+app.add_typer(weights.app)
 
 
 def main() -> None:

@@ -36,10 +36,15 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="DIR",
-        help=f"Folder with the published files; the miniature's are in the package. {default('$SEESR_WEIGHTS')}",
+        help="Folder with the published files, where they were not pulled; the miniature's are in the package. "
+        + default("$SEESR_WEIGHTS"),
         show_default=False,
         rich_help_panel=MODEL,
     ),
+]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Fetch weights that are lacking without asking.", rich_help_panel=MODEL),
 ]
 Device = Annotated[
     str,

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..settings import MODELS
-from ..weights import locate
 from . import options
+from .weights import ensure
 
 if TYPE_CHECKING:
     from ..tag import Reader
@@ -16,6 +16,7 @@ def tags(
     inputs: options.Inputs,
     model: options.Model = "seesr",
     weights: options.Weights = None,
+    yes: options.Yes = False,
     device: options.Device = "auto",
     dtype: options.Precision = "auto",
     as_json: options.AsJson = False,
@@ -31,7 +32,7 @@ def tags(
 
     chosen = MODELS[model]
     sources = jobs.find(inputs)
-    locate(chosen, weights)
+    ensure(chosen, weights, yes, quiet)
 
     def load() -> "Reader":
         from ..pipeline import load_reader

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..settings import DEFAULT_MODEL, MODELS, Colour, Start
-from ..weights import locate
 from . import options
+from .weights import ensure
 
 if TYPE_CHECKING:
     from ..pipeline import Upscaler
@@ -68,6 +68,7 @@ def upscale(
     ] = False,
     model: options.Model = "seesr",
     weights: options.Weights = None,
+    yes: options.Yes = False,
     device: options.Device = "auto",
     dtype: options.Precision = "auto",
     steps: Annotated[int | None, _setting("steps", "--steps", help="Denoising steps.", panel=SAMPLING)] = None,
@@ -152,7 +153,7 @@ def upscale(
     sources = jobs.find(inputs)
     planned = jobs.plan(sources.pictures, output, settings.scale)
     if overwrite or not all(map(jobs.is_there, planned)):
-        locate(chosen, weights)
+        ensure(chosen, weights, yes, quiet)
 
     def load() -> "Upscaler":
         from ..pipeline import Upscaler

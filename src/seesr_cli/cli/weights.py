@@ -151,9 +151,8 @@ def _slim(model: Pulled, shelf: "Shelf", quiet: bool) -> None:
 
     if not quiet:
         inventory.note("Making 16-bit copies...")
-    names = ("seesr", "turbo") if model == "all" else (model,)
-    for name in names:
-        convert.prepare_slim(MODELS[name], shelf)
+    for one in (MODELS["seesr"], MODELS["turbo"]) if model == "all" else (MODELS[model],):
+        convert.prepare_slim(one, shelf)
     freed = convert.free_sources(shelf)
     if not quiet:
         inventory.note(f"Freed {stock.size(freed)}.")
