@@ -235,7 +235,8 @@ def _bring(file: File, wanted: Plan, resolved: Resolved, counter: _Counter) -> N
                     continue
                 reasons.append(f"{source}: {problem}")
                 wrong = True
-        counter.note(reasons[-1])
+        if number + 1 < len(sources):
+            counter.note(f"{reasons[-1]}; the next mirror is asked.")
     told = "; ".join(reasons)
     if all("no route" in reason for reason in reasons):
         raise WeightsMissing(_without_network(wanted, f"There is no route to {_hosts(sources)}"))
