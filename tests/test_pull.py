@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import shop
@@ -419,6 +420,26 @@ def test_on_demand_a_yes_fetches_and_a_script_is_told_the_command(store: Shop, t
     process = store.start("-c", ENSURING, "no", HF_HUB_OFFLINE="1")
     assert process.communicate(timeout=60)[1] == ""
     assert process.returncode == 0
+
+
+def test_upscale_fetches_what_it_needs_and_then_works_without_a_network(store: Shop, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), "teal").save(tmp_path / "photo.png")
+    command = ["-m", "seesr_cli", "upscale", str(tmp_path / "photo.png"), "--device", "cpu"]
+    command += ["--scale", "2", "--process-size", "64", "--steps", "1"]
+    process = store.start(*command)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (3, "")
+    assert "seesr weights pull seesr" in err
+    process = store.start(*command, "--yes")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    asked = len(store.hub.requests)
+    process = store.start(*command, "--overwrite", HF_HUB_OFFLINE="1")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    with Image.open(out.strip()) as restored:
+        assert restored.size == (64, 64)
+    assert len(store.hub.requests) == asked
 
 
 def test_what_was_pulled_slim_is_loaded_without_a_network_and_the_originals_are_gone(store: Shop) -> None:
