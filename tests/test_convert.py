@@ -21,7 +21,7 @@ from seesr_cli.errors import WeightsInvalid, WeightsMissing
 from seesr_cli.models import convert, load
 from seesr_cli.pipeline import Upscaler
 from seesr_cli.settings import SEESR
-from seesr_cli.weights import upkeep
+from seesr_cli.weights import lock, upkeep
 from seesr_cli.weights.shelf import Shelf, sha256
 
 CPU = choose("cpu")
@@ -187,15 +187,16 @@ def test_a_damaged_copy_is_never_loaded(shelf: Shelf) -> None:
     assert slim.read_bytes() == whole
 
 
-def test_prune_forgets_a_copy_that_changed(shelf: Shelf, everything_is_large: None, tmp_path: Path) -> None:
-    from seesr_cli.weights import lock
-
+def test_prune_deletes_a_copy_that_is_damaged_and_no_other(shelf: Shelf, everything_is_large: None) -> None:
     convert.prepare(SEESR, shelf.root, HALF)
-    os.utime(shelf.path(UNET_HALF))
+    touched, damaged = shelf.path("tagger.fp16.safetensors"), shelf.path(UNET_HALF)
+    os.utime(touched)
+    put(damaged, b"x")
     shelf.path("x.part").write_bytes(b"x")
-    upkeep.prune(lock.Lock(tmp_path, (), {}), Shelf(tmp_path / "none"))
-    gone = dict(upkeep.prune(lock.read(), shelf))
-    assert UNET_HALF in gone
+    upkeep.prune(lock.read(), shelf)
+    assert touched.is_file()
+    assert shelf.path(UNET).is_file()
+    assert not damaged.exists()
     assert not shelf.path("x.part").exists()
 
 

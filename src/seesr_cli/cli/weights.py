@@ -190,7 +190,7 @@ def path(model: ModelToPull = "seesr", as_json: AsJson = False) -> None:
 
 @app.command()
 def prune(weights: Where = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """Delete parts of downloads, originals that have a 16-bit copy, and files that no model needs any more."""
+    """Delete parts of downloads and conversions, damaged copies, and files that no model needs any more."""
     from .. import inventory
     from ..weights import lock, stock, upkeep
 

@@ -140,11 +140,8 @@ class Shelf:
         with self.changing() as memory:
             memory.files.pop(name, None)
 
-    def state(self, file: File, memory: Memory | None = None, itself: bool = True) -> State:
-        """Return how `file` stands, without reading it. "replaced": a verified copy made of it serves in its place.
-
-        With `itself` false the file's own bytes are passed over.
-        """
+    def state(self, file: File, memory: Memory | None = None) -> State:
+        """Return how `file` stands, without reading it. "replaced": a verified copy made of it serves in its place."""
         memory = memory or self.memory()
         pin = memory.pins.get(file.file)
         wanted = file.sha256 or (pin.sha256 if pin else "")

@@ -54,8 +54,8 @@ def verify(lock: Lock, shelf: Shelf, model: str, watch: Watch = silent) -> tuple
 def prune(lock: Lock, shelf: Shelf) -> tuple[tuple[str, int], ...]:
     """Delete what no model needs, and return the names and sizes of what is gone.
 
-    That is: parts of downloads and of conversions, originals that have a verified copy in their place, copies that are
-    no longer what was made, and files that are in the lock no more.
+    That is: parts of downloads and of conversions, copies that are no longer what was made, and files that are in the
+    lock no more. Originals that have a copy stay: the copy may be in 16 bits, and freeing them is asked for by --slim.
     """
     parts = [
         *hub.cache_folder().glob(f"*/blobs/*{hub.PART}"),
@@ -66,12 +66,12 @@ def prune(lock: Lock, shelf: Shelf) -> tuple[tuple[str, int], ...]:
     for path in sorted(parts):
         gone.append((str(path), path.stat().st_size))
         path.unlink()
-    memory = shelf.memory()
-    known = {file.file: file for file in lock.files}
-    for name, record in memory.files.items():
-        replaced = name in known and shelf.state(known[name], memory, itself=False) == "replaced"
-        stale = bool(record.made_of) and not shelf.untouched(name, record)
-        if replaced or stale or (name not in known and not record.made_of):
+    known = {file.file for file in lock.files}
+    for name, record in shelf.memory().files.items():
+        whole = shelf.untouched(name, record) or (
+            shelf.path(name).is_file() and sha256(shelf.path(name)) == record.sha256
+        )
+        if not whole if record.made_of else name not in known:
             gone.append((name, free(shelf, name)))
     return tuple(gone)
 
