@@ -1,6 +1,7 @@
 """A checkpoint of the published size, made by the rule, tensor by tensor: its files are as large as the real ones.
 
-What the tagger drops (RAM's captioner) is zeros; everything else follows from its name, as in the tiny checkpoint.
+What the tagger drops (RAM's captioner, of which the list of names has a part) is zeros, as many as make the file as
+large as the published one; everything else follows from its name, as in the tiny checkpoint.
 """
 
 import json
@@ -45,6 +46,9 @@ VAE_CONFIG = {
     "sample_size": 768,
 }
 
+RAM_BYTES = 5_625_000_000
+"""What the published file holds, nearly."""
+
 CAPTIONER = ("text_decoder.", "tag_encoder.")
 
 Shapes = dict[str, list[int]]
@@ -81,9 +85,10 @@ def names(file: str) -> Shapes:
 
 def ram(shapes: Shapes) -> dict[str, Tensor]:
     """Return RAM's tensors; those of the captioner, never read, are zeros that take no memory."""
+    rest = RAM_BYTES // 4 - sum(prod(shape) for shape in shapes.values())
     return {
         name: torch.zeros(shape) if name.startswith(CAPTIONER) else rule.tensor("ram", name, shape)
-        for name, shape in shapes.items()
+        for name, shape in (shapes | {"text_decoder.rest": [rest]}).items()
     }
 
 
