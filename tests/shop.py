@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import seesr_cli
 from hub import Hub, serving
@@ -93,7 +94,7 @@ class Shop:
         lines = self.run("list", "--json").stdout.splitlines()
         return {item["file"]: item for item in map(json.loads, lines)}
 
-    def rewrite(self, change: dict[str, dict[str, object]]) -> None:
+    def rewrite(self, change: dict[str, dict[str, Any]]) -> None:
         """Change entries of the lock: file → what is to be another."""
         old = lock.read(self.lock_file)
         files = tuple(replace(file, **change.get(file.file, {})) for file in old.files)
