@@ -111,12 +111,11 @@ class Progress(NamedTuple):
 def copy_encoder(unet: UNet2DConditionModel, controlnet: ControlNetModel) -> None:
     """Give `controlnet` the weights of the UNet's encoder; its own parts (picture embedding, zero convolutions)
     stay."""
-    source = unet.state_dict()
-    shared = {name: source[name] for name in controlnet.state_dict() if name in source}
-    missing = set(controlnet.load_state_dict(shared, strict=False).missing_keys)
-    strangers = [name for name in missing if not name.startswith("controlnet_")]
+    source, own = unet.state_dict(), controlnet.state_dict()
+    strangers = [name for name in own if name not in source and not name.startswith("controlnet_")]
     if strangers:
         raise ValueError(f"The ControlNet is no copy of this UNet's encoder: it also has {strangers[0]}.")
+    controlnet.load_state_dict({name: source.get(name, tensor) for name, tensor in own.items()})
 
 
 @torch.no_grad()
