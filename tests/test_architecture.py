@@ -17,21 +17,24 @@ FLOORS = (
     ("__main__",),
     ("cli",),
     ("training",),
-    ("report", "inventory"),
+    ("report", "compare", "inventory"),
     ("batch",),
-    ("jobs",),
+    ("jobs", "forecast", "provenance", "sidecar"),
+    ("rates", "room"),
+    ("costs",),
     ("pipeline",),
     ("prepare", "tag", "prompt", "latent", "denoise"),
     ("models.convert",),
-    ("models.load",),
-    ("models.graft", "models.tagger", "models.keys"),
-    ("tiles", "colour", "noise", "schedule", "device", "weights"),
-    ("image",),
-    ("exif", "files"),
+    ("models.load", "budget"),
+    ("models.graft", "models.tagger", "models.keys", "bands"),
+    ("latents", "tiles", "colour", "noise", "schedule", "device", "memory", "weights"),
+    ("image", "journal"),
+    ("files",),
+    ("sizes",),
     ("settings",),
     ("errors", ""),
 )
-WITHIN = ("cli", "training", "weights")  # rooms whose modules may import each other
+WITHIN = ("cli", "training", "weights", "image")  # rooms whose modules may import each other
 
 
 def floor(module: str) -> int:

@@ -3,12 +3,19 @@
 import errno
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import OutputUnwritable
+
+if sys.platform != "win32":
+    import fcntl
+
+_PART = (".seesr-", ".part")
+"""How names of unfinished files begin and end."""
 
 
 @contextmanager
@@ -19,7 +26,7 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[BinaryIO]:
     """
     part = part_beside(path)
     try:
-        with part.open("x+b") as file:
+        with _opened(part) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -37,7 +44,43 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[BinaryIO]:
 
 def part_beside(path: Path) -> Path:
     """Return a name beside `path`, hidden, that nobody uses; short, since `path`'s own may be as long as names get."""
-    return path.with_name(f".seesr-{secrets.token_hex(8)}.part")
+    return path.with_name(secrets.token_hex(8).join(_PART))
+
+
+def _opened(part: Path) -> BinaryIO:
+    """Open the new file `part`, marked as being written for as long as it is open and this process lives."""
+    while True:
+        file = part.open("x+b")
+        _marked(file)
+        if part.exists():
+            return file
+        file.close()  # swept away in the moment before it was marked
+
+
+def _marked(file: BinaryIO) -> bool:
+    """Mark an open file as this process's own, and return whether that could be done: it may be another's."""
+    if sys.platform == "win32":
+        return True  # there an open file cannot be deleted
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def sweep(folder: Path) -> None:
+    """Delete the unfinished files that killed processes left in `folder`; those being written now stay."""
+    try:
+        with os.scandir(folder) as entries:
+            parts = [
+                entry.path for entry in entries if entry.name.startswith(_PART[0]) and entry.name.endswith(_PART[1])
+            ]
+    except OSError:
+        return
+    for part in parts:
+        with suppress(OSError), Path(part).open("r+b") as file:
+            if _marked(file):
+                Path(part).unlink()
 
 
 def _move_to_free(part: Path, path: Path) -> None:
