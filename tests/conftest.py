@@ -1,5 +1,6 @@
 """What several tests share: the golden recording, and the tiny checkpoint it belongs to."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("golden_run", runs, ids=lambda path: path.name)
     if "golden_picture" in metafunc.fixturenames:
         metafunc.parametrize("golden_picture", sorted(golden.glob("lr_*.png")), ids=lambda path: path.stem)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is learnt from the tests, and no test knows what was learnt before: child processes inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

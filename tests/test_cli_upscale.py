@@ -1,10 +1,12 @@
 """`seesr upscale`, from arguments to files, exit code, stdout and stderr."""
 
+import io
 import json
 import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from seesr_cli.cli import main
-from seesr_cli.settings import MODELS, ModelName
+from seesr_cli.settings import MODELS, ModelName, Settings
 
 
 class Ran(NamedTuple):
@@ -49,6 +51,11 @@ def draw(name: str, mode: str = "RGB", size: tuple[int, int] = (20, 16)) -> None
     Image.effect_noise(size, 60).convert(mode).save(name)
 
 
+def names(folder: str) -> list[str]:
+    """What a person sees in a folder."""
+    return sorted(path.name for path in Path(folder).iterdir() if not path.name.startswith("."))
+
+
 def test_a_picture_becomes_one_four_times_as_large_beside_it(seesr: Seesr) -> None:
     draw("photo.jpg")
     ran = seesr("photo.jpg")
@@ -80,7 +87,7 @@ def test_a_folder_goes_into_a_folder_and_bad_pictures_are_counted(seesr: Seesr) 
     assert (ran.code, ran.out) == (1, "out/a_x2.png\nout/b_x2.png\n")
     assert "Error: in/c.jpg is not a picture that can be read: give a JPEG" in ran.err
     assert "2 done, 0 skipped, 1 failed of 3" in ran.err
-    assert sorted(path.name for path in Path("out").iterdir()) == ["a_x2.png", "b_x2.png"]
+    assert names("out") == ["a_x2.png", "b_x2.png"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +131,7 @@ def test_wrong_usage_is_one_sentence_and_code_2(seesr: Seesr, arguments: list[st
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith(f"Error: {sentence}")
     assert ran.err.count("\n") == 1
-    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "b.png", "file"]
+    assert names(".") == ["a.png", "b.png", "file"]
 
 
 @pytest.mark.parametrize("arguments", [["--model", "other"], ["--steps", "many"], ["--start", "end"], ["--what"], []])
@@ -145,14 +152,17 @@ def test_a_place_that_takes_no_files_has_its_sentence(seesr: Seesr, output: str)
     assert "-o" in ran.err
 
 
-def test_json_describes_each_picture_in_a_line(seesr: Seesr) -> None:
+def test_json_tells_every_event_in_a_line(seesr: Seesr) -> None:
     draw("a.png")
     Path("b.png").touch()
     draw("c.png")
     draw("c_x4.png")
     ran = seesr("a.png", "b.png", "c.png", "--json", "-q")
-    done, failed, skipped = map(json.loads, ran.out.splitlines())
-    assert [line["state"] for line in (done, failed, skipped)] == ["done", "failed", "skipped"]
+    lines = [json.loads(line) for line in ran.out.splitlines()]
+    kinds = ["started", "step", "step", "finished", "started", "failed", "started", "skipped"]
+    assert [line["event"] for line in lines if line["event"] != "planned"] == kinds
+    assert {line["v"] for line in lines} == {1}
+    done, failed = (line for line in lines if line["event"] in ("finished", "failed"))
     assert (done["input"], done["output"]) == ("a.png", "a_x4.png")
     assert done["output_size"] == {"width": 80, "height": 64}
     assert "clean, high-resolution, 8k" in done["prompt"]
@@ -167,7 +177,7 @@ def test_tags_writes_a_sidecar_with_the_settings_given(seesr: Seesr) -> None:
     assert seesr("a.png", *arguments, *more).code == 0
     told = json.loads(Path("a_x3.json").read_text())
     assert told["model"]["name"] == "seesr"
-    assert told["settings"] == {
+    assert told["settings"] == asdict(Settings()) | {
         "scale": 3.0,
         "steps": 1,
         "guidance": 2.0,
@@ -180,7 +190,7 @@ def test_tags_writes_a_sidecar_with_the_settings_given(seesr: Seesr) -> None:
         "tile": 64,
         "overlap": 8,
         "seed": 7,
-    }
+    } | {"add_tags": [], "drop_tags": []}
 
 
 def test_a_setting_not_given_is_the_models_own(seesr: Seesr) -> None:
@@ -221,6 +231,144 @@ def test_names_that_are_no_text_come_out_as_they_went_in(
     with pytest.raises(SystemExit):
         main()
     assert capfdbinary.readouterr().out == b"[red]\xff\n_x4.png\n"
+
+
+# --- a batch -----------------------------------------------------------------------------------------------------
+
+
+def test_a_tree_is_mirrored_and_strangers_are_named(seesr: Seesr) -> None:
+    draw("in/a.png")
+    draw("in/deep/er/b.jpg")
+    Path("in/film.mov").touch()
+    Path("in/.hidden").touch()
+    ran = seesr("in", "-o", "out")
+    assert (ran.code, ran.out) == (0, "out/a_x4.png\nout/deep/er/b_x4.png\n")
+    assert "1 file is no picture: in/film.mov." in ran.err
+
+
+def test_a_list_on_stdin_names_the_pictures(seesr: Seesr, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw("a.png")
+    draw("b.png")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"b.png\0gone.png\0a.png\0")))
+    ran = seesr("--from-list", "-", "-o", "out")
+    assert (ran.code, ran.out) == (1, "out/b_x4.png\nout/a_x4.png\n")
+    assert "Error: gone.png is not there: check the name." in ran.err
+
+
+def test_a_picture_goes_from_stdin_to_stdout(
+    tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEESR_WEIGHTS", str(tiny_weights))
+    draw("a.png")
+    data = Path("a.png").read_bytes()
+    Path("a.png").unlink()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["seesr", "upscale", "-", "-o", "-", "--steps", "1", "--process-size", "64", "--format", "webp", "-q"],
+    )
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    out, err = capfdbinary.readouterr()
+    assert err == b""
+    with Image.open(io.BytesIO(out)) as result:
+        assert (result.format, result.size) == ("WEBP", (80, 64))
+    assert list(Path().iterdir()) == []
+
+
+def test_json_and_a_picture_cannot_both_have_stdout(seesr: Seesr) -> None:
+    draw("a.png")
+    ran = seesr("a.png", "-o", "-", "--json")
+    assert (ran.code, ran.err) == (2, "Error: --json and -o - both want stdout: write the picture to a file.\n")
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(seesr: Seesr, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw("in/a.png")
+    draw("in/b.png")
+    Path("in/c.png").touch()
+    ran = seesr("in", "-o", "out", "--dry-run", "--width", "60")
+    rows = [line.split("\t") for line in ran.out.splitlines()]
+    assert [row[:4] for row in rows] == [
+        ["in/a.png", "20 x 16", "60 x 48", "1"],
+        ["in/b.png", "20 x 16", "60 x 48", "1"],
+    ]
+    assert ran.code == 1
+    assert "Error: in/c.png is empty" in ran.err
+    assert "2 to do: about " in ran.err
+    assert not Path("out").exists()
+    monkeypatch.delenv("SEESR_WEIGHTS")
+    ran = seesr("in/a.png", "--dry-run", "--json")
+    (plan,) = map(json.loads, ran.out.splitlines())
+    assert (ran.code, plan["event"], plan["output"]) == (0, "planned", "in/a_x4.png")
+    assert plan["memory"]["host"] > 6e9  # the published networks
+
+
+def test_what_cannot_fit_is_refused_with_4_before_it_starts(seesr: Seesr) -> None:
+    draw("a.png", size=(3000, 3000))
+    ran = seesr("a.png", "-s", "16", "--max-pixels", "10000000000", "--process-size", "512")
+    assert (ran.code, ran.out) == (4, "")
+    assert re.fullmatch(
+        r"Error: a\.png needs [\d.]+ GB of memory, and [\d.]+ GB are free: use --.*, which fits\.\n", ran.err
+    )
+    assert names(".") == ["a.png"]
+
+
+def test_what_is_larger_than_allowed_by_accident_fails(seesr: Seesr) -> None:
+    draw("a.png")
+    ran = seesr("a.png", "--max-pixels", "5000")
+    assert (ran.code, ran.out) == (1, "")
+    assert "would become 80 x 64 pixels, more than the 0.005 million that --max-pixels allows" in ran.err
+
+
+def test_like_repeats_a_result_to_the_byte(seesr: Seesr) -> None:
+    draw("a.png")
+    seesr("a.png", "-o", "first.jpg", "--seed", "3", "--add-tag", "frog", "--quality", "80", "-s", "2")
+    first = Path("first.jpg").read_bytes()
+    Path("first.jpg").rename("kept.jpg")
+    assert seesr("a.png", "--like", "kept.jpg", "-o", "again.jpg").code == 0
+    assert Path("again.jpg").read_bytes() == first
+    assert seesr("a.png", "--like", "kept.jpg").out == "a_x2.jpg\n"
+    ran = seesr("a.png", "--like", "a.png")
+    assert (ran.code, ran.err) == (
+        2,
+        "Error: a.png does not say how it was made: --like takes a result of seesr, unchanged.\n",
+    )
+
+
+def test_the_page_of_a_run_shows_what_became_of_the_pictures(seesr: Seesr) -> None:
+    draw("in/a.png")
+    Path("in/b.png").touch()
+    Path("mine.html").write_text("<p>mine")
+    ran = seesr("in", "-o", "out", "--compare", "page.html")
+    assert ran.code == 1
+    assert "page.html shows the pictures before and after." in ran.err
+    page = Path("page.html").read_text()
+    assert "in/a.png" in page
+    assert "is empty (zero bytes)" in page
+    assert seesr("in", "-o", "out", "--compare", "page.html", "-q").code == 1
+    ran = seesr("in", "-o", "out", "--compare", "mine.html")
+    assert "mine.html is already there and was left alone" in ran.err
+    assert Path("mine.html").read_text() == "<p>mine"
+
+
+def test_quality_is_for_formats_that_have_one(seesr: Seesr) -> None:
+    draw("a.png")
+    ran = seesr("a.png", "--quality", "80")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("Error: --quality has no meaning for png")
+
+
+def test_tags_alone_is_json_and_may_be_txt(seesr: Seesr) -> None:
+    draw("a.png")
+    assert seesr("--tags", "a.png").code == 0
+    assert json.loads(Path("a_x4.json").read_text())["seesr"]
+    assert seesr("a.png", "--tags", "txt", "-s", "2").code == 0
+    assert Path("a_x2.txt").read_text().startswith("# seesr ")
+    assert seesr("a.png", "-s", "3", "--tags").code == 0
+    assert Path("a_x3.json").exists()
 
 
 def test_the_models_offered_are_those_there_are() -> None:

@@ -1,11 +1,14 @@
 """The result takes the colours of the reference, by closed form and by a second source."""
 
 import numpy as np
+import pytest
 import torch
 from scipy.ndimage import convolve
 from torch import Tensor
 
+from seesr_cli import colour
 from seesr_cli.colour import LEVELS, adain, align, low_frequencies, wavelet
+from seesr_cli.settings import Colour
 
 
 def noise(seed: int, height: int = 40, width: int = 56) -> Tensor:
@@ -46,3 +49,19 @@ def test_low_frequencies_are_scipy_s_dilated_blurs() -> None:
 def test_none_only_clamps() -> None:
     wild = 3 * noise(0) - 1
     assert torch.equal(align(wild, noise(1), "none"), wild.clamp(0, 1))
+
+
+@pytest.mark.parametrize("method", ["adain", "wavelet", "none"])
+def test_bands_of_rows_make_what_the_whole_makes(method: Colour, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, reference = noise(0, 150, 37), noise(1, 150, 37)
+    whole = align(result.clone(), reference, method)
+    monkeypatch.setattr(colour, "BAND", 37 * 40)
+    banded = align(result, reference, method)
+    assert banded.data_ptr() == result.data_ptr()
+    torch.testing.assert_close(banded, whole, atol=1e-6, rtol=0)
+
+
+def test_alignment_is_the_formula_s_result_clamped() -> None:
+    result, reference = noise(0), noise(1)
+    torch.testing.assert_close(align(result.clone(), reference, "wavelet"), wavelet(result, reference).clamp(0, 1))
+    torch.testing.assert_close(align(result.clone(), reference, "adain"), adain(result, reference).clamp(0, 1))

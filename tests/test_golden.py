@@ -17,9 +17,10 @@ from seesr_cli.denoise import denoise
 from seesr_cli.image import read
 from seesr_cli.models.graft import Guide
 from seesr_cli.pipeline import Upscaler
-from seesr_cli.prepare import Frame, prepare, resize, scaled
+from seesr_cli.prepare import Frame, prepare, resize
 from seesr_cli.prompt import compose
 from seesr_cli.settings import MODELS, Settings
+from seesr_cli.sizes import Sizes, sizes
 from seesr_cli.tag import normalise
 
 TAGGER = 1e-4
@@ -37,6 +38,7 @@ class Run(NamedTuple):
     stages: dict[str, Tensor]
     settings: Settings
     picture: Tensor
+    sizes: Sizes
     frame: Frame
 
 
@@ -85,7 +87,9 @@ def run(golden_run: Path) -> Run:
     condition = read(golden_run / "condition.png").pixels
     frame = Frame(condition.unsqueeze(0), (condition.shape[-2], condition.shape[-1]))
     picture = read(golden_run.parent.parent / record["image"]).pixels
-    return Run(golden_run, record, load_file(golden_run / "stages.safetensors"), settings, picture, frame)
+    stages = load_file(golden_run / "stages.safetensors")
+    stations = sizes((picture.shape[-2], picture.shape[-1]), settings)
+    return Run(golden_run, record, stages, settings, picture, stations, frame)
 
 
 def first_call(network: nn.Module, caught: dict[str, Caught], name: str) -> torch.utils.hooks.RemovableHandle:
@@ -127,7 +131,7 @@ def test_the_tagger_is_given_what_was_recorded(golden: Path, upscalers: dict[str
 
 
 def test_the_frame_is_the_recorded_one_where_no_side_needs_padding(run: Run) -> None:
-    frame = prepare(run.picture, run.settings.scale, run.settings.process_size, 8)
+    frame = prepare(run.picture, run.sizes)
     if frame.size == tuple(frame.pixels.shape[-2:]):
         within_grey_levels(frame.pixels[0], run.folder / "condition.png")
     else:
@@ -171,9 +175,8 @@ def test_every_stage_is_the_recorded_one(run: Run, upscalers: dict[str, Upscaler
 
 
 def test_the_last_resize_is_the_recorded_one(run: Run) -> None:
-    height, width = run.picture.shape[-2:]
     aligned = read(run.folder / "aligned.png").pixels
-    within_grey_levels(resize(aligned, scaled((height, width), run.settings.scale)), run.folder / "output.png")
+    within_grey_levels(resize(aligned, run.sizes.result), run.folder / "output.png")
 
 
 @pytest.mark.parametrize("rows", [1, 2])

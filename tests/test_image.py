@@ -149,7 +149,7 @@ def test_exif_of_a_tiff_is_kept_without_the_layout_of_the_file(tmp_path: Path, c
 
 
 def test_alpha_is_kept_apart(tmp_path: Path, colours: Array) -> None:
-    alpha = np.random.default_rng(3).integers(0, 256, (HEIGHT, WIDTH, 1), dtype=np.uint8)
+    alpha = np.random.default_rng(3).integers(1, 256, (HEIGHT, WIDTH, 1), dtype=np.uint8)
     Image.fromarray(np.concatenate([colours, alpha], axis=-1)).save(tmp_path / "a.png")
     picture = read(tmp_path / "a.png")
     assert picture.alpha is not None
@@ -235,12 +235,37 @@ def test_16_bit_tiff_keeps_every_bit(
     np.testing.assert_array_equal((values * 65535).round().numpy(), samples)
 
 
-def test_16_bit_planes_are_refused_and_not_misread(tmp_path: Path, deep: NDArray[np.uint16]) -> None:
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("layout", [{}, {"tile": (16, 16)}, {"rowsperstrip": 4}], ids=["whole", "tiles", "strips"])
+def test_16_bit_planes_keep_every_bit(
+    tmp_path: Path, deep: NDArray[np.uint16], byteorder: str, compression: str | None, layout: dict[str, object]
+) -> None:
     tifffile = pytest.importorskip("tifffile")
     tifffile.imwrite(
-        tmp_path / "a.tif", np.moveaxis(deep[..., :3], -1, 0).copy(), photometric="rgb", planarconfig="separate"
+        tmp_path / "a.tif",
+        np.moveaxis(deep[..., :3], -1, 0).copy(),
+        photometric="rgb",
+        planarconfig="separate",
+        byteorder=byteorder,
+        compression=compression,
+        predictor=compression is not None,
+        **layout,
     )
-    with pytest.raises(PictureUnreadable, match="plane by plane: export it with"):
+    picture = read(tmp_path / "a.tif")
+    assert picture.bits == 16
+    np.testing.assert_array_equal((picture.pixels * 65535).round().permute(1, 2, 0).numpy(), deep[..., :3])
+
+
+def test_16_bit_planes_in_a_compression_that_is_not_read_are_refused(tmp_path: Path, deep: NDArray[np.uint16]) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    planes = np.moveaxis(deep[..., :3], -1, 0).copy()
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    content = (tmp_path / "a.tif").read_bytes()
+    plain = struct.pack("<HHIHH", 259, 3, 1, 1, 0)
+    assert plain in content
+    (tmp_path / "a.tif").write_bytes(content.replace(plain, struct.pack("<HHIHH", 259, 3, 1, 5, 0)))
+    with pytest.raises(PictureUnreadable, match="in an unusual way: export it uncompressed, or as PNG"):
         read(tmp_path / "a.tif")
 
 
@@ -340,10 +365,42 @@ def test_the_profile_is_carried_where_it_is_one_for_the_pixels(tmp_path: Path, c
     assert read(tmp_path / "wrong.png").icc is None
 
 
-def test_of_several_frames_the_first_is_read(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
-    assert read(tmp_path / "a.tif").pixels[:, 0, 0].tolist() == [1.0, 0.0, 0.0]
+def frames(path: Path) -> None:
+    first, second = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    first.save(path, save_all=True, append_images=[second])
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".avif"])
+def test_of_several_frames_the_first_is_read_and_said(tmp_path: Path, suffix: str) -> None:
+    frames(tmp_path / f"a{suffix}")
+    picture = read(tmp_path / f"a{suffix}")
+    assert torch.allclose(picture.pixels[:, 8, 8], torch.tensor([1.0, 0.0, 0.0]), atol=0.02)
+    assert picture.notes == ("It holds several frames: the first was taken.",)
+
+
+def test_of_a_camera_that_stores_two_the_first_is_read(tmp_path: Path) -> None:
+    frames(tmp_path / "a.mpo")
+    picture = read(tmp_path / "a.mpo")
+    assert torch.allclose(picture.pixels[:, 8, 8], torch.tensor([1.0, 0.0, 0.0]), atol=0.02)
+    assert picture.notes == ()
+
+
+def test_a_tiff_of_several_pages_is_refused(tmp_path: Path) -> None:
+    frames(tmp_path / "a.tif")
+    with pytest.raises(PictureUnreadable, match="is a TIFF of 2 pages: save each as a file of its own"):
+        read(tmp_path / "a.tif")
+    with pytest.raises(PictureUnreadable, match="is a TIFF of 2 pages"):
+        image.probe(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_small_copy_in_a_tiff_is_no_page(tmp_path: Path, first: bool, colours: Array) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for small in (first, not first):
+            file.write(colours[::2, ::2] if small else colours, subfiletype=1 if small else 0, photometric="rgb")
+    np.testing.assert_array_equal(eight_bits(read(tmp_path / "a.tif").pixels), colours)
+    assert image.probe(tmp_path / "a.tif").size == (HEIGHT, WIDTH)
 
 
 # --- what cannot be read ------------------------------------------------------------------------------------------
@@ -421,7 +478,7 @@ def test_damage_anywhere_is_a_picture_or_a_sentence(tmp_path: Path, data: st.Dat
 def ramp(alpha: bool = False, grey: bool = False, icc: bytes | None = None, exif: bytes | None = None) -> Picture:
     values = torch.linspace(0, 1, 256).view(1, 16, 16)
     pixels = values.repeat(3, 1, 1) if grey else torch.cat([values, values.flip(-1), 1 - values])
-    return Picture(pixels, torch.linspace(1, 0, 256).view(1, 16, 16) if alpha else None, grey, icc, exif)
+    return Picture(pixels, torch.linspace(1, 1 / 255, 256).view(1, 16, 16) if alpha else None, grey, icc, exif)
 
 
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x01\0\0\0\0\0\0\0"
@@ -568,8 +625,6 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("a.xyz", "no suffix that is written: end it with .png .jpg .jpeg .webp .tif .tiff"),
-        ("a", "no suffix that is written"),
         ("missing/a.png", "missing is not a folder that takes files: choose another with -o"),
         ("file/a.png", "file is not a folder that takes files: choose another with -o"),
         ("folder.png", "cannot be written|is a folder"),
@@ -582,12 +637,21 @@ def test_what_cannot_be_written_has_its_sentence(tmp_path: Path, name: str, sent
     with pytest.raises(OutputUnwritable, match=sentence):
         write(tmp_path / name, ramp(), overwrite=True)
     with pytest.raises(OutputUnwritable, match=sentence):
-        image.check_target(tmp_path / name, 16, 16)
+        image.check_target(tmp_path / name, (16, 16), "png")
 
 
-@pytest.mark.parametrize(("name", "side"), [("a.jpg", 65501), ("a.webp", 16384)])
+@pytest.mark.parametrize("name", ["a", "a.xyz"])
+def test_a_suffix_that_is_not_written_is_no_kind_and_refused(tmp_path: Path, name: str) -> None:
+    assert image.kind_of(tmp_path / name) is None
+    with pytest.raises(OutputUnwritable, match=r"no suffix that is written: end it with \.png \.jpg "):
+        write(tmp_path / name, ramp())
+
+
+@pytest.mark.parametrize(("name", "side"), [("a.jpg", 65501), ("a.webp", 16384), ("a.avif", 32769)])
 def test_a_result_beyond_the_format_is_refused_before_the_work(tmp_path: Path, name: str, side: int) -> None:
+    kind = image.kind_of(tmp_path / name)
+    assert kind is not None
     with pytest.raises(OutputUnwritable, match=r"ends at \d+ a side: choose a .png file or a smaller --scale"):
-        image.check_target(tmp_path / name, 10, side)
-    image.check_target(tmp_path / name, 10, side - 1)
+        image.check_target(tmp_path / name, (10, side), kind)
+    image.check_target(tmp_path / name, (10, side - 1), kind)
     assert list(tmp_path.iterdir()) == []

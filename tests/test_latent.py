@@ -44,3 +44,24 @@ def test_decoding_beyond_the_range_of_16_bits_is_seen_and_done_again_in_full(cod
     assert not coder.decode(latent).isfinite().all()
     assert coder.decode_in_full_precision(latent).isfinite().all()
     assert coder.vae.dtype == torch.float16
+
+
+def test_what_fits_the_budget_is_what_the_networks_make_to_the_bit(coder: Coder) -> None:
+    latent = torch.randn(1, 4, 4, 6, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        plain = coder.vae.decode(latent / coder.vae.config.scaling_factor, return_dict=False)[0] / 2 + 0.5
+    assert torch.equal(coder.decode(latent), plain)
+
+
+def test_a_smaller_budget_makes_the_same_picture_with_less(coder: Coder) -> None:
+    pixels, latent = torch.rand(1, 3, 64, 88), torch.randn(1, 4, 8, 11, generator=torch.Generator().manual_seed(0))
+    whole, encoded, most = coder.decode(latent), coder.encode(pixels, seeded(3)), coder.working_memory((64, 88))
+    coder.budget = most * 4 // 5
+    assert coder.working_memory((64, 88)) < most
+    torch.testing.assert_close(coder.decode(latent), whole, atol=1e-4, rtol=0)
+    torch.testing.assert_close(coder.encode(pixels, seeded(3)), encoded, atol=1e-4, rtol=0)
+
+
+def test_the_vae_moves(coder: Coder) -> None:
+    coder.move("meta")
+    assert coder.vae.device.type == "meta"

@@ -1,5 +1,6 @@
 """One picture through all stages, with a tiny network of the published structure."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seesr_cli.errors import PictureError
-from seesr_cli.pipeline import Upscaler, load_reader
+from seesr_cli.pipeline import Sampled, Upscaler, load_reader
 from seesr_cli.settings import SEESR, TURBO, Settings
 
 QUICK = Settings(scale=2, steps=2, process_size=64)
@@ -65,10 +66,29 @@ def test_progress_is_told_before_the_first_step_and_after_each(upscaler: Upscale
     assert told == [(0, 2), (1, 2), (2, 2)]
 
 
-def test_the_prompt_used_is_told_and_so_is_its_lost_end(upscaler: Upscaler) -> None:
+def test_the_quality_words_stay_and_what_is_left_out_is_told(upscaler: Upscaler) -> None:
     restored = upscaler.upscale(picture(32, 32), replace(QUICK, prompt="frog " * 80))
-    assert restored.prompt.endswith("clean, high-resolution, 8k")
-    assert any("77 tokens" in note and "8k" in note for note in restored.notes)
+    assert restored.sampled.fitted.prompt.positive.endswith("clean, high-resolution, 8k")
+    assert any("no room for all of --prompt" in note for note in restored.notes)
+
+
+def test_tags_are_as_a_person_wants_them(upscaler: Upscaler) -> None:
+    seen = [tag.name for tag in upscaler.upscale(picture(32, 32), QUICK).sampled.reading.tags]
+    settings = replace(QUICK, add_tags=("unicorn",), drop_tags=tuple(seen[:1]))
+    assert [tag.name for tag in upscaler.sample(picture(32, 32), settings).reading.tags] == [*seen[1:], "unicorn"]
+    given = upscaler.sample(picture(32, 32), QUICK, ("a", "b"))
+    assert given.fitted.prompt.positive.startswith("a, b, ,")
+    assert len(upscaler.sample(picture(32, 32), replace(QUICK, tag_threshold=1.0)).reading.tags) == 0
+
+
+def test_a_latent_remembered_is_developed_into_the_same_picture(upscaler: Upscaler) -> None:
+    sampled = upscaler.sample(picture(32, 32), QUICK)
+    about = json.loads(json.dumps(sampled.about()))
+    recalled = Sampled.recalled(sampled.latent, about)
+    assert recalled.fitted == sampled.fitted
+    assert recalled.reading.tags == sampled.reading.tags
+    assert recalled.reading.near == sampled.reading.near
+    assert json.loads(json.dumps(recalled.about())) == about
 
 
 def test_what_16_bits_cannot_hold_is_decoded_again_and_told(tiny_weights: Path) -> None:

@@ -1,4 +1,4 @@
-"""At real size, by name: pytest tests/test_real_size.py --real-size DIR, which takes and keeps 16 GB."""
+"""At real size, by name: pytest -m slow tests/test_real_size.py --real-size DIR, which takes and keeps 16 GB."""
 
 import resource
 import subprocess

@@ -16,7 +16,7 @@ from seesr_cli.tag import Tag
 ODD = Path("[red]a\nb\x1b[31m" + os.fsdecode(b"\xff") + "é" * 90 + ".png")
 DONE = Outcome(
     Path("a.jpg"), "done", 1.25, Path("a_x4.png"), size_in=(16, 20), size_out=(64, 80), tags=(Tag("frog", 0.9, 0.5),),
-    prompt="frog, ,clean", notes=("A note.",),
+    prompt="frog, ,clean", notes=("A note.",), record={"seesr": "1.0"},
 )  # fmt: skip
 SKIPPED = Outcome(Path("b.jpg"), "skipped", 0, Path("b_x4.png"), "b_x4.png is already there")
 FAILED = Outcome(
@@ -52,24 +52,28 @@ def test_quiet_leaves_results_and_errors(capfdbinary: Captured) -> None:
     assert err == b"Error: c.jpg is empty (zero bytes): copy it again.\n"
 
 
-def test_json_is_one_object_a_line(capfdbinary: Captured) -> None:
-    with Report(2, as_json=True) as report:
-        report.upscaled(DONE)
-        report.upscaled(FAILED)
-    done, failed = map(json.loads, capfdbinary.readouterr().out.splitlines())
-    assert done == {
-        "input": "a.jpg",
-        "output": "a_x4.png",
-        "state": "done",
-        "message": "",
+def test_json_is_one_object_for_each_event(capfdbinary: Captured) -> None:
+    with Report(3, events=True) as report:
+        report.started(Path("a.jpg"), Path("a_x4.png"))
+        report.stepped(1, 2)
+        for outcome in (DONE, SKIPPED, FAILED):
+            report.upscaled(outcome)
+    started, step, done, skipped, failed = map(json.loads, capfdbinary.readouterr().out.splitlines())
+    names = {"v": 1, "input": "a.jpg", "output": "a_x4.png"}
+    assert started == names | {"event": "started"}
+    assert step == names | {"event": "step", "step": 1, "steps": 2}
+    assert done == names | {
+        "event": "finished",
         "seconds": 1.25,
         "input_size": {"width": 20, "height": 16},
         "output_size": {"width": 80, "height": 64},
         "tags": [{"name": "frog", "score": 0.9, "threshold": 0.5}],
         "prompt": "frog, ,clean",
         "notes": ["A note."],
+        "record": {"seesr": "1.0"},
     }
-    assert (failed["state"], failed["output"], failed["input_size"]) == ("failed", None, None)
+    assert (skipped["event"], skipped["message"]) == ("skipped", "b_x4.png is already there")
+    assert (failed["event"], failed["output"]) == ("failed", None)
     assert failed["message"] == "c.jpg is empty (zero bytes): copy it again."
 
 
@@ -84,7 +88,7 @@ def test_a_path_is_printed_as_the_bytes_it_is(capfdbinary: Captured) -> None:
 
 
 def test_json_is_ascii_and_gives_the_path_back(capfdbinary: Captured) -> None:
-    with Report(1, as_json=True) as report:
+    with Report(1, events=True) as report:
         report.upscaled(Outcome(ODD, "done", 1, ODD))
     line = capfdbinary.readouterr().out
     assert Path(json.loads(line.decode("ascii"))["output"]) == ODD
@@ -152,7 +156,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 def work(report: Report) -> None:
     with report:
-        report.started(Path("a.jpg"))
+        report.started(Path("a.jpg"), Path("a_x4.png"))
         report.loading("seesr")
         report.stepped(0, 2)
         report.stepped(1, 2)

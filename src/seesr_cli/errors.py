@@ -5,6 +5,7 @@
     ├── WeightsError         3
     │   ├── WeightsMissing      a file of the model is not there
     │   └── WeightsInvalid      a file is there and is not what it should be
+    ├── ResourcesError       4  memory or disk do not suffice, for what is planned or to go on
     └── PictureError         1  one picture failed; a batch goes on
         ├── PictureUnreadable   not a picture, damaged, or not of a kind we read
         └── OutputUnwritable    the restored picture could not be put where it belongs
@@ -37,6 +38,12 @@ class WeightsMissing(WeightsError):
 
 class WeightsInvalid(WeightsError):
     """A file of the model is there and is not what it should be."""
+
+
+class ResourcesError(SeesrError):
+    """Memory or disk do not suffice: for the plan, or for any further picture."""
+
+    exit_code = 4
 
 
 class PictureError(SeesrError):

@@ -2,16 +2,24 @@
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
+from .bands import Course, Plan, Size, Step, decoding, encoding, run
+from .budget import free, plan, whole
 from .noise import Noise
 
 
 class Coder:
-    """Encodes and decodes whole pictures with one VAE."""
+    """Encodes and decodes pictures of any size with one VAE.
 
-    def __init__(self, vae: AutoencoderKL) -> None:
+    budget: bytes that its work may take on the VAE's device, the weights, the input and the result apart; None: what is
+    free there. A picture that fits goes through the VAE whole; a larger one in pieces, see `bands`.
+    """
+
+    def __init__(self, vae: AutoencoderKL, budget: int | None = None) -> None:
         self.vae = vae
+        self.budget = budget
         self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self.channels: int = vae.config.latent_channels
 
@@ -22,7 +30,15 @@ class Coder:
         pixels: [1, 3, H, W], RGB in [0, 1], H and W multiples of `factor`. Returns [1, channels, H/factor, W/factor],
         float32. `noise` is drawn from once: the posterior is sampled, as published, not its mean taken.
         """
-        posterior = self.vae.encode((2 * pixels - 1).to(self.vae.device, self.vae.dtype)).latent_dist
+        course, chosen = self._chosen(encoding(self.vae), (pixels.shape[-2], pixels.shape[-1]))
+        if chosen is None:
+            posterior = self.vae.encode((2 * pixels - 1).to(self.vae.device, self.vae.dtype)).latent_dist
+        else:
+            parameters = torch.empty(
+                (1, 2 * self.channels, *course.sizes[-1]), dtype=self.vae.dtype, device=self.vae.device
+            )
+            run(course, chosen, lambda box: 2 * box.cut(pixels) - 1, lambda box, part: box.put(parameters, part))
+            posterior = DiagonalGaussianDistribution(parameters)
         mean, deviation = posterior.mean.float(), posterior.std.float()
         return (mean + deviation * noise(mean.shape).to(mean.device)) * self.vae.config.scaling_factor
 
@@ -30,10 +46,22 @@ class Coder:
     def decode(self, latent: Tensor) -> Tensor:
         """Return the pixels [1, 3, H, W] of a latent, float32, RGB nominally in [0, 1] and not clamped.
 
-        They are not finite where the VAE's precision was too small for the picture; see `decode_in_full_precision`.
+        They are on the VAE's device, or on the CPU where they were made in pieces. They are not finite where the VAE's
+        precision was too small for the picture; see `decode_in_full_precision`.
         """
-        unscaled = (latent / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
-        return self.vae.decode(unscaled, return_dict=False)[0].float() / 2 + 0.5
+        course, chosen = self._chosen(decoding(self.vae), (latent.shape[-2], latent.shape[-1]))
+        scale = self.vae.config.scaling_factor
+        if chosen is None:
+            unscaled = (latent / scale).to(self.vae.device, self.vae.dtype)
+            return self.vae.decode(unscaled, return_dict=False)[0].float() / 2 + 0.5
+        pixels = torch.empty(1, 3, *course.sizes[-1])
+        run(
+            course,
+            chosen,
+            lambda box: box.cut(latent) / scale,
+            lambda box, part: box.put(pixels, part.float() / 2 + 0.5),
+        )
+        return pixels
 
     def decode_in_full_precision(self, latent: Tensor) -> Tensor:
         """Return what `decode` does, computed in float32 whatever precision the VAE is held in."""
@@ -43,3 +71,26 @@ class Coder:
             return self.decode(latent)
         finally:
             self.vae.to(held)
+
+    def move(self, device: torch.device | str) -> None:
+        """Let the VAE work on `device` from now on."""
+        self.vae.to(device)
+
+    def working_memory(self, size: Size) -> int:
+        """Return the bytes that encoding and decoding a frame of `size` (height, width) take at most, at this budget.
+
+        They are on the VAE's device: weights and input apart, the result included where it is made there.
+        """
+        small = (size[0] // self.factor, size[1] // self.factor)
+        needs = []
+        for steps, given in ((encoding(self.vae), size), (decoding(self.vae), small)):
+            course, chosen = self._chosen(steps, given)
+            needs.append(whole(course) if chosen is None else chosen.memory)
+        result = 3 * size[0] * size[1] * torch.float32.itemsize if self.vae.device.type == "cpu" else 0
+        return max(needs) + result
+
+    def _chosen(self, steps: tuple[Step, ...], size: Size) -> tuple[Course, Plan | None]:
+        """Return the course of `steps` over a map of `size`, and its plan; None where it fits as a whole."""
+        course, device = Course.of(steps, size), self.vae.device
+        budget = free(device) if self.budget is None else self.budget
+        return course, plan(course, budget, 0 if device.type == "cpu" else free(torch.device("cpu")))

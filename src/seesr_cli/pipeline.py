@@ -9,19 +9,22 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
+from .budget import free
 from .colour import align
 from .denoise import Predictor, begin, controlled, denoise, guided, tiled
-from .device import Place, choose
+from .device import DTYPES, Place, choose
 from .errors import PictureError
 from .latent import Coder
+from .memory import enduring, smaller_tile
 from .models import convert, load
 from .models.graft import Guide
 from .noise import Noise, seeded
-from .prepare import Frame, prepare, resize, scaled
-from .prompt import Prompt, Scribe, compose
+from .prepare import Frame, finish, prepare
+from .prompt import Fitted, Prompt, Scribe
 from .schedule import Schedule, schedule
-from .settings import Model, Settings
-from .tag import Reader, Reading
+from .settings import MOST_TILE, Model, Settings
+from .sizes import Size, Sizes, sizes
+from .tag import Reader, Reading, Tag, edited
 from .tiles import cover
 from .weights import locate
 
@@ -29,18 +32,46 @@ OnStep = Callable[[int, int], None]
 """Told (steps done, steps in all): before the first step and after each."""
 
 
-class Restored(NamedTuple):
-    """What became of one picture.
+LEAST_BUDGET = 2**26
+"""Bytes below which smaller pieces in the VAE save nothing any more."""
 
-    pixels: [3, round(scale·h), round(scale·w)], RGB in [0, 1], float32, on the CPU. prompt, negative: as the
-    networks read them.
-    notes: what the person should know of this picture, a sentence each.
+
+class Sampled(NamedTuple):
+    """A picture that has been read and redrawn, but is not yet pixels again: what the hours went into.
+
+    latent: free of noise, [1, C, H/f, W/f], float32. reading, fitted: tags and prompt as the networks read them. notes:
+    what the person should know of this picture, a sentence each.
     """
 
-    pixels: Tensor
+    latent: Tensor
     reading: Reading
-    prompt: str
-    negative: str
+    fitted: Fitted
+    notes: tuple[str, ...] = ()
+
+    def about(self) -> dict[str, Any]:
+        """Return all but the latent, as JSON can say it; of what the tagger saw, tags and near misses."""
+        return {
+            "tags": self.reading.tags,
+            "near": self.reading.near,
+            "prompt": self.fitted.prompt,
+            "left_out": self.fitted.left_out,
+            "cut": self.fitted.cut,
+            "notes": self.notes,
+        }
+
+    @classmethod
+    def recalled(cls, latent: Tensor, about: Mapping[str, Any]) -> "Sampled":
+        """Return what `about` told of, without the tokens, which served their turn."""
+        tags, near = (tuple(Tag(*entry) for entry in about[name]) for name in ("tags", "near"))
+        fitted = Fitted(Prompt(*about["prompt"]), tuple(about["left_out"]), about["cut"])
+        return cls(latent, Reading(tags, torch.empty(0), near), fitted, tuple(about["notes"]))
+
+
+class Restored(NamedTuple):
+    """What became of one picture: its pixels, [3, H, W] of the size asked for, RGB in [0, 1], float32, on the CPU."""
+
+    pixels: Tensor
+    sampled: Sampled
     notes: tuple[str, ...]
 
 
@@ -62,6 +93,15 @@ class Upscaler:
         self.unet = unet
         self.controlnet = controlnet
         self._schedule_config = schedule_config
+        # What memory allows, as far as it has been found out; these only ever go down.
+        self._tile_batch = 1
+        self._most_tile = MOST_TILE
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The type of the device and the precision that the networks run in, in words."""
+        precisions = {dtype: name for name, dtype in DTYPES.items()}
+        return self.unet.device.type, precisions[self.unet.dtype]
 
     @classmethod
     def load(cls, model: Model, weights: Path | None = None, device: str = "auto", dtype: str = "auto") -> "Upscaler":
@@ -81,17 +121,63 @@ class Upscaler:
         )
 
     def upscale(self, picture: Tensor, settings: Settings, on_step: OnStep = lambda done, total: None) -> Restored:
-        """Return `picture`, [3, h, w], RGB in [0, 1], restored and `settings.scale` times as large.
+        """Return `picture`, [3, h, w], RGB in [0, 1], restored, in the size that `settings` ask for.
 
-        Raises PictureError when the picture would become too large for this machine, or gets no finite numbers.
+        Raises PictureError when there is not the memory for it, or it gets no finite numbers.
         """
-        try:
-            return self._restore(picture, settings, seeded(settings.seed), on_step)
-        except torch.OutOfMemoryError:
-            raise PictureError(
-                f"The memory of {self.unet.device} is too small for this picture at scale {settings.scale:g}: "
-                "use a smaller --scale or --tile, or --device cpu."
-            ) from None
+        sampled = self.sample(picture, settings, on_step=on_step)
+        pixels, notes = self.develop(sampled.latent, picture, settings)
+        return Restored(pixels, sampled, sampled.notes + notes)
+
+    def sample(
+        self,
+        picture: Tensor,
+        settings: Settings,
+        given: tuple[str, ...] | None = None,
+        on_step: OnStep = lambda done, total: None,
+    ) -> Sampled:
+        """Return `picture`, [3, h, w], RGB in [0, 1], read and redrawn as a latent. Raises as `upscale` does.
+
+        given: tags in the place of those that the tagger sees.
+        """
+        noise, notes = seeded(settings.seed), list[str]()
+        frame = prepare(picture, self._sizes(picture, settings))
+        read = self.reader.read(picture)
+        reading = edited(read, given, settings.tag_threshold, settings.drop_tags, settings.add_tags)
+        names, certainty = [tag.name for tag in reading.tags], [tag.certainty for tag in reading.tags]
+        fitted = self.scribe.fit(names, certainty, settings.prompt, settings.negative)
+        latent = enduring(lambda: self.start(frame, settings, noise), self._spare_coder, notes)
+        predict = self._enduring_predictor(frame, self.guide(fitted.prompt, reading, settings), settings, notes)
+
+        on_step(0, settings.steps)
+        for done, after in enumerate(denoise(latent, predict, self.schedule(settings), noise), start=1):
+            latent = after
+            on_step(done, settings.steps)
+        if fitted.left_out:
+            notes.append(f"The prompt has no room for all tags; left out: {', '.join(fitted.left_out)}.")
+        if fitted.cut:
+            notes.append(f"The prompt has no room for all of --prompt; its end is not used: {fitted.cut!r}.")
+        if settings.guidance > 1 and (lost := self.scribe.lost(fitted.prompt.negative)):
+            notes.append(f"The negative prompt is too long; its end is not used: {lost!r}.")
+        return Sampled(latent, reading, fitted, tuple(notes))
+
+    @torch.inference_mode()
+    def develop(self, latent: Tensor, picture: Tensor, settings: Settings) -> tuple[Tensor, tuple[str, ...]]:
+        """Return the pixels of a picture's sampled latent, and what there is to say of them. Raises as `upscale` does.
+
+        picture: the input, [3, h, w], RGB in [0, 1]. The pixels are [3, H, W] of the size that `settings` ask for, RGB
+        in [0, 1], float32, on the CPU.
+        """
+        notes: list[str] = []
+        stations = self._sizes(picture, settings)
+        decoded = enduring(lambda: self._decode(latent, notes), self._spare_coder, notes)
+        frame = prepare(picture, stations)
+        pixels = frame.crop(decoded).clamp_(0, 1)
+        aligned = align(pixels, frame.crop(frame.pixels).to(pixels.device), settings.colour)[0].cpu()
+        if max(stations.cut) > 1:  # one row or column is the rounding of the sides
+            cut = f"{stations.cut[0]} rows" if stations.cut[0] else f"{stations.cut[1]} columns"
+            notes.append(f"To have just the size that was asked for, {cut} were cut off.")
+        return finish(aligned, stations), tuple(notes)
 
     def schedule(self, settings: Settings) -> Schedule:
         """Return the schedule of a run with `settings`."""
@@ -103,7 +189,9 @@ class Upscaler:
         if len(guide.text) == 2:
             predict = guided(predict, settings.guidance)
         height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
-        return tiled(predict, cover((height, width), settings.tile, settings.overlap, self.unet.device))
+        side = self._tile_side(settings)
+        overlap = settings.overlap if side == settings.tile else min(settings.overlap, side // 2)
+        return tiled(predict, cover((height, width), side, overlap, self.unet.device))
 
     def guide(self, prompt: Prompt, reading: Reading, settings: Settings) -> Guide:
         """Return what the networks attend to: (negative, positive) with guidance, the positive prompt alone without."""
@@ -117,32 +205,58 @@ class Upscaler:
             return noise(torch.Size((1, self.coder.channels, height, width))).to(self.unet.device)
         return begin(self.coder.encode(frame.pixels, noise), self.schedule(settings), noise)
 
-    def _restore(self, picture: Tensor, settings: Settings, noise: Noise, on_step: OnStep) -> Restored:
-        wanted = scaled((picture.shape[-2], picture.shape[-1]), settings.scale)
-        frame = prepare(picture, settings.scale, settings.process_size, self.coder.factor)
-        reading = self.reader.read(picture)
-        prompt = compose(tuple(tag.name for tag in reading.tags), settings.prompt, settings.negative)
-        latent = self.start(frame, settings, noise)
-        predict = self.predictor(frame, self.guide(prompt, reading, settings), settings)
+    def _sizes(self, picture: Tensor, settings: Settings) -> Sizes:
+        return sizes((picture.shape[-2], picture.shape[-1]), settings, self.coder.factor)
 
-        on_step(0, settings.steps)
-        for done, after in enumerate(denoise(latent, predict, self.schedule(settings), noise), start=1):
-            latent = after
-            on_step(done, settings.steps)
+    def _enduring_predictor(self, frame: Frame, guide: Guide, settings: Settings, notes: list[str]) -> Predictor:
+        """Return the predictor of a picture, which gives up whatever it must when memory runs out in a step."""
+        predict = self.predictor(frame, guide, settings)
 
-        decoded, notes = self._decode(latent)
-        aligned = align(frame.crop(decoded.clamp(0, 1)), frame.crop(frame.pixels).to(decoded.device), settings.colour)
-        pixels = resize(aligned[0].cpu(), wanted)
-        if lost := self.scribe.lost(prompt.positive):
-            notes.append(f"The prompt is longer than the 77 tokens of the text tower; its end is not used: {lost!r}.")
-        return Restored(pixels, reading, prompt.positive, prompt.negative, tuple(notes))
+        def attempt(latent: Tensor, timestep: int) -> Tensor:
+            def give_up() -> str | None:
+                nonlocal predict
+                said = self._spare_predictor(settings, (latent.shape[-2], latent.shape[-1]))
+                predict = self.predictor(frame, guide, settings)
+                return said
 
-    def _decode(self, latent: Tensor) -> tuple[Tensor, list[str]]:
-        """Return the pixels of `latent`, all finite, and what there is to say of how they were had."""
+            return enduring(lambda: predict(latent, timestep), give_up, notes)
+
+        return attempt
+
+    def _spare_predictor(self, settings: Settings, latent: Size) -> str | None:
+        """Have fewer tiles in memory at a time, or smaller ones, from now on; say so, or None where that is all."""
+        if self._tile_batch > 1:
+            self._tile_batch //= 2
+            return f"Memory ran out: {self._tile_batch} tiles are computed at a time from now on."
+        side = min(self._tile_side(settings), max(latent))
+        if (smaller := smaller_tile(side)) is None:
+            return None
+        self._most_tile = smaller
+        return f"Memory ran out: tiles have sides of {smaller} latent pixels from now on, in the place of {side}."
+
+    def _spare_coder(self) -> str | None:
+        """Have the VAE work in smaller pieces, at last on the CPU, from now on; say so, or None where that is all."""
+        coder = self.coder
+        budget = (free(coder.vae.device) if coder.budget is None else coder.budget) // 2
+        if budget >= LEAST_BUDGET:
+            coder.budget = budget
+            return f"Memory ran out: the VAE works in pieces of at most {budget / 2**20:.0f} MiB from now on."
+        if coder.vae.device.type == "cpu":
+            return None
+        coder.budget = None
+        coder.move("cpu")
+        return "Memory ran out: the VAE works on the CPU from now on."
+
+    def _tile_side(self, settings: Settings) -> int:
+        return min(settings.tile, self._most_tile)
+
+    def _decode(self, latent: Tensor, notes: list[str]) -> Tensor:
+        """Return the pixels of `latent`, all finite."""
         if (decoded := self.coder.decode(latent)).isfinite().all():
-            return decoded, []
+            return decoded
         if (decoded := self.coder.decode_in_full_precision(latent)).isfinite().all():
-            return decoded, ["The picture was decoded again in fp32: it went beyond the range of 16 bits."]
+            notes.append("The picture was decoded again in fp32: it went beyond the range of 16 bits.")
+            return decoded
         raise PictureError("The networks went beyond the range of their numbers on this picture: use --dtype fp32.")
 
 

@@ -6,18 +6,24 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from .batch import Outcome
+from .batch import Outcome, Planned
+
+if TYPE_CHECKING:
+    from .forecast import Forecast
+
+EVENTS = 1
+"""The version of the objects that `--json` prints: fields may be added, but none leaves or changes its meaning."""
 
 _LONGEST_NAME = 40
 
@@ -25,19 +31,27 @@ _LONGEST_NAME = 40
 class Report:
     """Tells a run while it goes on; a context, so that the terminal is left as it was found.
 
-    Paths go to stdout as the bytes they are, a line each; with `as_json`, an object in ASCII per picture instead.
+    Paths go to stdout as the bytes they are, a line each; with `as_json`, an object in ASCII per picture instead, and
+    with `events` one per event.
     Progress is animated only where stderr is a terminal. `quiet` leaves results and errors; `debug` adds tracebacks.
     """
 
-    def __init__(self, total: int, *, as_json: bool = False, quiet: bool = False, debug: bool = False) -> None:
+    def __init__(
+        self, total: int, *, as_json: bool = False, events: bool = False, quiet: bool = False, debug: bool = False
+    ) -> None:
         self._as_json = as_json
+        self._events = events
         self._quiet = quiet
         self._debug = debug
         self._console = _console()
         self._total = total
         self._states: Counter[str] = Counter()
         self._began = time.monotonic()
-        self._worked = 0.0
+        self._forecasts: dict[Path, Forecast] = {}
+        self._slower = 1.0
+        self._stepping = 0.0
+        self._source = Path()
+        self._target: Path | None = None
         self._progress: Progress | None = None
         if not quiet and sys.stderr.isatty() and not self._console.is_dumb_terminal:
             # One line: rich, started again below other output, would climb over that output's last lines.
@@ -72,8 +86,61 @@ class Report:
 
     # What a run tells between outcomes (batch.Watch).
 
-    def started(self, source: Path) -> None:
-        """Show that the picture `source` is taken up."""
+    def planned(self, plan: Planned) -> None:
+        """Tell what a picture will become and take, and count on its time."""
+        forecast = plan.forecast
+        self._forecasts[plan.job.source.path] = forecast
+        self._source, self._target = plan.job.source.path, plan.job.target
+        self._event(
+            "planned",
+            {
+                "input_size": _size_as_json(plan.sizes.picture),
+                "output_size": _size_as_json(plan.sizes.result),
+                "tiles": forecast.tiles,
+                "operations": forecast.operations,
+                "memory": forecast.expected._asdict(),
+                "disk": forecast.disk,
+                "seconds": round(forecast.total_seconds, 1),
+                "rate": forecast.rates.source,
+            },
+        )
+
+    def plans(self, plans: Sequence[Planned]) -> None:
+        """Print what pictures will become and take: a table on a terminal, tab-separated lines in a pipe."""
+        if self._events:
+            return
+        if not sys.stdout.isatty():
+            for plan in plans:
+                cells = [cell.encode() for cell in _cells(plan)]
+                _write(b"\t".join([os.fsencode(plan.job.source.path), *cells]))
+            return
+        table = Table(box=None, pad_edge=False)
+        table.add_column("picture", overflow="fold")
+        for name in ("from", "to", "tiles", "memory", "time"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for plan in plans:
+            table.add_row(Text(shown(plan.job.source.path)), *_cells(plan))
+        Console(highlight=False).print(table)
+
+    def total(self, plans: Sequence[Planned], there: int) -> None:
+        """Say what all pictures together will take; `there`: how many results are there already."""
+        if there:
+            self.note(f"{there} of the results are there already: made again only where something has changed.")
+        if not plans:
+            return
+        forecasts = [plan.forecast for plan in plans]
+        peak = max((forecast.expected for forecast in forecasts), key=sum)
+        memory = f"{_bytes(peak.host)} of memory" + (f", {_bytes(peak.device)} of the GPU's" if peak.device else "")
+        seconds = sum(forecast.total_seconds for forecast in forecasts)
+        self.note(
+            f"{len(plans)} to do: about {_duration(seconds)} (rate {forecasts[0].rates.source}), {memory}, "
+            f"at most {_bytes(sum(forecast.disk for forecast in forecasts))} of disk."
+        )
+
+    def started(self, source: Path, target: Path | None) -> None:
+        """Tell that the picture `source` is taken up, to become `target`."""
+        self._source, self._target = source, target
+        self._event("started")
         if self._progress is not None:
             name = _shortened(shown(source.name))
             place = f"{self._states.total() + 1} of {self._total}: " if self._total > 1 else ""
@@ -87,8 +154,13 @@ class Report:
 
     def stepped(self, done: int, total: int) -> None:
         """Show how many of the steps for this picture are done, and the time left for it and for all."""
+        self._event("step", {"step": done, "steps": total})
+        now, forecast = time.monotonic(), self._forecasts.get(self._source)
+        if done == 1 and forecast is not None:
+            self._slower = forecast.refined(now - self._stepping).total_seconds / forecast.total_seconds
+        self._stepping = now
         if self._progress is not None:
-            rest = f"left, {self._time_left(done / total)}" if self._states["done"] and self._total > 1 else "left"
+            rest = f"left, {self._time_left(done / total)}" if done and self._total > 1 and forecast else "left"
             count = f"step {done} of {total}" if done < total else "decoding"
             self._progress.update(self._task, completed=done, total=total, count=count, rest=rest)
 
@@ -98,8 +170,12 @@ class Report:
         """Print the result of one picture, and say how it went."""
         with self._aside():
             self._tell(outcome)
-            if self._as_json:
-                _write(_ascii(_upscaled_as_json(outcome)))
+            if self._events:
+                self._source, self._target = outcome.source, outcome.target
+                self._event("finished" if outcome.state == "done" else outcome.state, _in_full(outcome))
+            elif outcome.content:
+                sys.stdout.buffer.write(outcome.content)
+                sys.stdout.buffer.flush()
             elif outcome.target is not None:
                 _write(os.fsencode(outcome.target))
         self._count(outcome)
@@ -122,7 +198,7 @@ class Report:
         """Say something on stderr, unless quiet."""
         if not self._quiet:
             with self._aside():
-                self._console.print(Text(text), soft_wrap=True)
+                self._console.print(Text(shown(text)), soft_wrap=True)
 
     def _tell(self, outcome: Outcome) -> None:
         if outcome.state == "failed":
@@ -135,15 +211,21 @@ class Report:
         for text in outcome.notes:
             self.note(f"{shown(outcome.source)}: {text}")
 
+    def _event(self, event: str, about: Mapping[str, Any] | None = None) -> None:
+        """Print what happened to the present picture, for the machine that reads it."""
+        if self._events:
+            names = {"input": str(self._source), "output": None if self._target is None else str(self._target)}
+            _write(_ascii({"v": EVENTS, "event": event, **names, **(about or {})}))
+
     def _count(self, outcome: Outcome) -> None:
         self._states[outcome.state] += 1
-        if outcome.state == "done":
-            self._worked += outcome.seconds
+        self._forecasts.pop(outcome.source, None)
 
     def _time_left(self, share: float) -> str:
-        """Return the time left in all, if the rest takes as long as those done; `share` of the present one is done."""
-        rest = self._total - self._states.total() - share
-        return f"{_duration(rest * self._worked / self._states['done'])} in all"
+        """Return the time left in all, as forecast and as the last first step was slower; `share` of this is done."""
+        rest = sum(forecast.total_seconds for forecast in self._forecasts.values())
+        rest -= share * self._forecasts[self._source].total_seconds
+        return f"{_duration(self._slower * rest)} in all"
 
     def _summary(self) -> str:
         counts = ", ".join(f"{self._states[state]} {state}" for state in ("done", "skipped", "failed"))
@@ -194,18 +276,18 @@ def _ascii(content: dict[str, Any]) -> bytes:
     return json.dumps(content).encode("ascii")
 
 
-def _upscaled_as_json(outcome: Outcome) -> dict[str, Any]:
+def _in_full(outcome: Outcome) -> dict[str, Any]:
+    """Return what an event tells of an outcome besides the names; a picture that is not done has only its sentence."""
+    if outcome.state != "done":
+        return {"message": outcome.message, "seconds": round(outcome.seconds, 3)}
     return {
-        "input": str(outcome.source),
-        "output": None if outcome.target is None else str(outcome.target),
-        "state": outcome.state,
-        "message": outcome.message,
         "seconds": round(outcome.seconds, 3),
         "input_size": _size_as_json(outcome.size_in),
         "output_size": _size_as_json(outcome.size_out),
         "tags": [tag._asdict() for tag in outcome.tags],
         "prompt": outcome.prompt,
         "notes": list(outcome.notes),
+        "record": dict(outcome.record),
     }
 
 
@@ -216,6 +298,17 @@ def _tagged_as_json(outcome: Outcome) -> dict[str, Any]:
         "message": outcome.message,
         "tags": [tag._asdict() for tag in outcome.tags],
     }
+
+
+def _cells(plan: Planned) -> tuple[str, ...]:
+    """Return the cells that tell of a plan, behind the picture's name."""
+    before, after = (f"{width} x {height}" for height, width in (plan.sizes.picture, plan.sizes.result))
+    forecast = plan.forecast
+    return before, after, str(forecast.tiles), _bytes(sum(forecast.expected)), _duration(forecast.total_seconds)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 
 def _size_as_json(size: tuple[int, int] | None) -> dict[str, int] | None:

@@ -11,6 +11,8 @@ from .errors import UsageError
 
 Start = Literal["lr", "noise"]
 Colour = Literal["adain", "wavelet", "none"]
+Format = Literal["png", "jpeg", "webp", "tiff", "avif"]
+Sidecar = Literal["none", "txt", "json"]
 ModelName = Literal["seesr", "turbo", "miniature"]
 
 QUALITY_WORDS = "clean, high-resolution, 8k"
@@ -19,8 +21,14 @@ QUALITY_WORDS = "clean, high-resolution, 8k"
 NEGATIVE_PROMPT = "dotted, noise, blur, lowres, smooth"
 
 
-MAX_FRAME_PIXELS = 2**25
-"""Of the enlarged picture; above it decoding, which is done in one piece, needs more memory than machines have."""
+MAX_PIXELS = 100_000_000
+"""Of a result, unless the person allows more: work grows with the pixels, and a slip of the scale costs a night."""
+
+MAX_SCALE = 16
+MOST_TILE = 512
+
+EXACT_SIZES = ("width", "height", "long_edge", "megapixels")
+"""The settings that ask for a size in the place of a scale."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +36,14 @@ class Settings:
     """What decides the result for one picture, besides the weights; the defaults are the published ones.
 
     scale: output side / input side, 1 to 16.
+    width, height, long_edge, megapixels: the size of the result in the place of the scale. Width and height together
+    are met both, and what is over is cut off evenly on two sides.
     steps: denoising steps, 1 to 1000.
     guidance: weight of the text prompt over the negative one; at 1 and below the negative prompt is not used.
     control: factor of the ControlNet's residuals.
     prompt, negative: words added behind the tags; words to move away from.
+    add_tags, drop_tags: added to what the tagger sees, and left out of it.
+    tag_threshold: of every tag, 0 to 1, in the place of each one's own.
     start: begin at the noised input ("lr") or at pure noise ("noise").
     colour: how the result takes the colours of the input.
     process_size: inputs whose sides are below `process_size // scale` pixels are enlarged to it first.
@@ -42,11 +54,18 @@ class Settings:
     """
 
     scale: float = 4.0
+    width: int | None = None
+    height: int | None = None
+    long_edge: int | None = None
+    megapixels: float | None = None
     steps: int = 50
     guidance: float = 5.5
     control: float = 1.0
     prompt: str = ""
     negative: str = NEGATIVE_PROMPT
+    add_tags: tuple[str, ...] = ()
+    drop_tags: tuple[str, ...] = ()
+    tag_threshold: float | None = None
     start: Start = "lr"
     colour: Colour = "adain"
     process_size: int = 512
@@ -55,12 +74,25 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _between("scale", self.scale, 1, 16)
+        _between("scale", self.scale, 1, MAX_SCALE)
+        for name in EXACT_SIZES:
+            if (value := getattr(self, name)) is not None:
+                _between(name.replace("_", "-"), value, *((1e-6, 1e4) if name == "megapixels" else (1, 1e6)))
+        asked = [name for name in EXACT_SIZES if getattr(self, name) is not None]
+        if len(asked) > 1 and asked != ["width", "height"]:
+            options = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
+            raise UsageError(f"{options} ask for two different sizes: give one, or --width and --height together.")
+        for words in (self.prompt, self.negative, *self.add_tags, *self.drop_tags):
+            if any("\ud800" <= character <= "\udfff" for character in words):
+                shown = words.encode("ascii", "backslashreplace").decode()
+                raise UsageError(f"{shown} is not text: write it in UTF-8.")
+        if self.tag_threshold is not None:
+            _between("tag-threshold", self.tag_threshold, 0, 1)
         _between("steps", self.steps, 1, 1000)
         _between("guidance", self.guidance, 0, 50)
         _between("control", self.control, 0, 10)
         _between("process-size", self.process_size, 64, 4096)
-        _between("tile", self.tile, 8, 512)
+        _between("tile", self.tile, 8, MOST_TILE)
         _between("overlap", self.overlap, 0, self.tile - 1)
         _between("seed", self.seed, 0, 2**63 - 1)
         _one_of("start", self.start, get_args(Start))

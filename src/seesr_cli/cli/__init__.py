@@ -3,7 +3,9 @@
 Nothing here imports torch, numpy or Pillow before a command runs: `--help` and `--version` answer at once.
 """
 
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -11,11 +13,13 @@ import typer
 from .. import __version__
 from ..errors import SeesrError
 from . import tags, upscale, weights
+from .config import Command
 
 app = typer.Typer(
     name="seesr",
     help="Restore real photographs with SeeSR: read the picture, then redraw it.",
-    epilog="Exit codes: 0 all done, 1 some picture failed, 2 wrong usage, 3 weights missing, 130 interrupted.",
+    epilog="Exit codes: 0 all done, 1 some picture failed, 2 wrong usage, 3 weights missing, 4 too little memory or "
+    "disk, 130 interrupted.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -47,13 +51,15 @@ TAGS_EXAMPLES = """\
 [bold]Examples[/bold]
   seesr tags photo.jpg --model miniature
   seesr tags holiday/ --json > tags.jsonl"""
-app.command(no_args_is_help=True, epilog=UPSCALE_EXAMPLES)(upscale.upscale)
-app.command(no_args_is_help=True, epilog=TAGS_EXAMPLES)(tags.tags)
+app.command(no_args_is_help=True, epilog=UPSCALE_EXAMPLES, cls=Command)(upscale.upscale)
+app.command(no_args_is_help=True, epilog=TAGS_EXAMPLES, cls=Command)(tags.tags)
 app.add_typer(weights.app)
 
 
 def main() -> None:
     """Run `seesr` with the arguments it was called with, and exit as the outcome asks."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app(prog_name="seesr")
     except SeesrError as error:
@@ -61,3 +67,10 @@ def main() -> None:
 
         complain(str(error), error if "--debug" in sys.argv else None)
         sys.exit(error.exit_code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Stop what is going on, so that it can be reported; the next such signal ends the program at once."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
+    raise KeyboardInterrupt

@@ -9,7 +9,7 @@ from ..settings import DEFAULT_MODEL, MODELS, ModelName
 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
 
-MODEL, REPORT = "Model", "What is printed"
+INPUT, MODEL, REPORT = "Input", "Model", "What is printed"
 
 _MODELS_IN_WORDS = "\n".join(f"[bold]{name}[/bold]: {model.about}." for name, model in MODELS.items())
 
@@ -20,13 +20,28 @@ def default(text: str) -> str:
 
 
 Inputs = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
-        metavar="INPUT", help="Pictures, and folders of pictures (their own, not those of folders in them)."
+        metavar="INPUT",
+        help="Pictures, folders of pictures (and of folders), patterns such as '**/*.tif', or - for stdin.",
+        show_default=False,
     ),
 ]
+FromList = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from-list",
+        metavar="FILE",
+        help="Take the names of pictures from this file, or - for stdin: one a line, or with a NUL behind each.",
+        rich_help_panel=INPUT,
+    ),
+]
+Tolerant = Annotated[
+    bool,
+    typer.Option("--tolerant", help="Take pictures that are cut short as far as they go.", rich_help_panel=INPUT),
+]
 Model = Annotated[
-    ModelName,
+    ModelName | None,
     typer.Option(
         "--model", help=f"{_MODELS_IN_WORDS}\n{default(DEFAULT_MODEL)}", rich_help_panel=MODEL, show_default=False
     ),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..settings import MODELS
+from ..settings import DEFAULT_MODEL, MODELS
 from . import options
 from .weights import ensure
 
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 
 def tags(
-    inputs: options.Inputs,
-    model: options.Model = "seesr",
+    inputs: options.Inputs = None,
+    from_list: options.FromList = None,
+    tolerant: options.Tolerant = False,
+    model: options.Model = None,
     weights: options.Weights = None,
     yes: options.Yes = False,
     device: options.Device = "auto",
@@ -30,8 +32,8 @@ def tags(
     from .. import batch, jobs
     from ..report import Report
 
-    chosen = MODELS[model]
-    sources = jobs.find(inputs)
+    chosen = MODELS[model or DEFAULT_MODEL]
+    sources = jobs.find(inputs or [], from_list or [])
     ensure(chosen, weights, yes, quiet)
 
     def load() -> "Reader":
@@ -42,7 +44,9 @@ def tags(
     with Report(len(sources.pictures), as_json=as_json, quiet=quiet, debug=debug) as report:
         for note in sources.notes:
             report.note(note)
-        for outcome in batch.read_tags(sources.pictures, chosen, load, report):
+        for outcome in batch.read_tags(sources.pictures, chosen.name, load, report, tolerant=tolerant):
             report.tagged(outcome)
+        if sources.strangers:
+            report.note(jobs.left_alone(sources.strangers))
     if report.failed:
         raise typer.Exit(1)

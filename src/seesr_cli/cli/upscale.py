@@ -1,18 +1,35 @@
 """`seesr upscale`: pictures in, restored pictures out."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..settings import DEFAULT_MODEL, MODELS, Colour, Start
+from ..errors import UsageError, WeightsMissing
+from ..settings import (
+    DEFAULT_MODEL,
+    EXACT_SIZES,
+    MAX_PIXELS,
+    MODELS,
+    Colour,
+    Format,
+    Settings,
+    Sidecar,
+    Start,
+)
 from . import options
 from .weights import ensure
 
 if TYPE_CHECKING:
+    from ..batch import Outcome, Planned, Request
+    from ..jobs import Job
     from ..pipeline import Upscaler
+    from ..provenance import Recipe
 
-OUTPUT, SAMPLING, TILING = "Result", "Sampling", "Sizes"
+LOSSLESS = ("png", "tiff")
+
+OUTPUT, TAGS, SAMPLING, TILING = "Result", "Tags", "Sampling", "Sizes"
 
 
 def _setting(field: str, *names: str, help: str, panel: str, metavar: str | None = None) -> Any:
@@ -27,19 +44,25 @@ def _setting(field: str, *names: str, help: str, panel: str, metavar: str | None
     return typer.Option(*names, help=f"{help} {default}", rich_help_panel=panel, metavar=metavar, show_default=False)
 
 
+def _size(name: str, help: str) -> Any:
+    """Return the option of an exact size."""
+    return typer.Option(name, help=help, rich_help_panel=OUTPUT)
+
+
 def _plain(value: float | str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def upscale(
-    inputs: options.Inputs,
+    inputs: options.Inputs = None,
+    from_list: options.FromList = None,
     output: Annotated[
         str | None,
         typer.Option(
             "--output",
             "-o",
             metavar="OUT",
-            help="A file (.png, .jpg, .webp or .tif) for one picture, or a folder, made if need be. "
+            help="A file for one picture (its suffix is the format), a folder, made if need be, or - for stdout. "
             + options.default("photo_x4.png beside photo.jpg"),
             show_default=False,
             rich_help_panel=OUTPUT,
@@ -47,6 +70,43 @@ def upscale(
     ] = None,
     scale: Annotated[
         float | None, _setting("scale", "--scale", "-s", help="How many times as large, 1 to 16.", panel=OUTPUT)
+    ] = None,
+    width: Annotated[int | None, _size("--width", "Width of the result in pixels, in the place of a scale.")] = None,
+    height: Annotated[
+        int | None, _size("--height", "Height of the result; with --width, what is over is cut off.")
+    ] = None,
+    long_edge: Annotated[int | None, _size("--long-edge", "Longer side of the result.")] = None,
+    megapixels: Annotated[float | None, _size("--megapixels", "Pixels of the result, in millions.")] = None,
+    kind: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help=f"Of the results' files. {options.default('that of the suffix, or png')}",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            "--quality",
+            min=1,
+            max=100,
+            help=f"Of JPEG, WebP and AVIF, 1 to 100. {options.default('95; avif 85')}",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="PATTERN",
+            help="Names of the results, with {stem}, {name}, {scale} and {suffix}. "
+            + options.default("{stem}_x{scale}{suffix}"),
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     overwrite: Annotated[
         bool,
@@ -57,16 +117,89 @@ def upscale(
         ),
     ] = False,
     tags: Annotated[
-        bool,
+        Sidecar,
         typer.Option(
-            "--tags/--no-tags",
-            help="Write photo_x4.json too: tags and their scores, prompt, model and settings. "
-            + options.default("no-tags"),
+            "--tags",
+            help="Write photo_x4.txt, for people to edit, or photo_x4.json, with all that is known, beside each "
+            f"result; json where nothing is said. {options.default('none')}",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
+    ] = "none",
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            "--compare",
+            metavar="PAGE",
+            help="Write a page (.html) that shows every picture before and after.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    keep_latents: Annotated[
+        bool,
+        typer.Option(
+            "--keep-latents",
+            help="Leave each result's latent beside it: another --colour or --format costs no sampling then.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
-    model: options.Model = "seesr",
+    max_pixels: Annotated[
+        int,
+        typer.Option(
+            "--max-pixels",
+            min=1,
+            help=f"A result with more pixels than this is refused. {options.default(f'{MAX_PIXELS:,}')}",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = MAX_PIXELS,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what every picture will become, and what it will take, and end there.",
+            rich_help_panel=options.REPORT,
+        ),
+    ] = False,
+    tolerant: options.Tolerant = False,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            "--like",
+            metavar="RESULT",
+            help="Take model, settings, tags and seed from the metadata of an earlier result; options win over them.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
+    tags_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--tags-from",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Take the tags from the sidecars in this folder, as you edited them.",
+            rich_help_panel=TAGS,
+        ),
+    ] = None,
+    add_tag: Annotated[
+        list[str] | None,
+        typer.Option("--add-tag", metavar="WORDS", help="Add a tag to every picture's.", rich_help_panel=TAGS),
+    ] = None,
+    drop_tag: Annotated[
+        list[str] | None,
+        typer.Option("--drop-tag", metavar="WORDS", help="Leave a tag out of every picture's.", rich_help_panel=TAGS),
+    ] = None,
+    tag_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--tag-threshold",
+            help=f"Score above which a tag counts, 0 to 1. {options.default('each tag has its own')}",
+            show_default=False,
+            rich_help_panel=TAGS,
+        ),
+    ] = None,
+    model: options.Model = None,
     weights: options.Weights = None,
     yes: options.Yes = False,
     device: options.Device = "auto",
@@ -121,49 +254,177 @@ def upscale(
     overlap: Annotated[
         int | None, _setting("overlap", "--overlap", help="Overlap of tiles, in latent pixels.", panel=TILING)
     ] = None,
-    as_json: options.AsJson = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print one JSON object per event, a line each.", rich_help_panel=options.REPORT),
+    ] = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Restore pictures: photo.jpg becomes photo_x4.png beside it, four times as wide and high.
 
-    Results that are already there are left alone, so the same command again goes on where it was stopped.
+    Folders are searched with all folders in them. The same command again does only what is missing or has changed.
     """
-    chosen = MODELS[model]
-    given: dict[str, Any] = {
-        "scale": scale,
-        "steps": steps,
-        "guidance": guidance,
-        "control": control,
-        "prompt": prompt,
-        "negative": negative,
-        "start": start,
-        "colour": colour,
-        "process_size": process_size,
-        "tile": tile,
-        "overlap": overlap,
-        "seed": seed,
-    }
-    settings = replace(chosen.defaults, **{name: value for name, value in given.items() if value is not None})
-
+    if as_json and output == "-":
+        raise UsageError("--json and -o - both want stdout: write the picture to a file.")
     # Only now: Pillow takes a while, and torch seconds.
     from .. import batch, jobs
     from ..report import Report
+    from ..weights import locate
+    from ..weights.fingerprint import fingerprint
 
-    sources = jobs.find(inputs)
-    planned = jobs.plan(sources.pictures, output, settings.scale)
-    if overwrite or not all(map(jobs.is_there, planned)):
+    recipe = _recipe(like) if like else None
+    chosen = MODELS[model or (recipe.model if recipe else DEFAULT_MODEL)]
+    settings = _merged(
+        recipe.settings if recipe else chosen.defaults,
+        {
+            "scale": scale,
+            "width": width,
+            "height": height,
+            "long_edge": long_edge,
+            "megapixels": megapixels,
+            "steps": steps,
+            "guidance": guidance,
+            "control": control,
+            "prompt": prompt,
+            "negative": negative,
+            "add_tags": tuple(add_tag) if add_tag else None,
+            "drop_tags": tuple(drop_tag) if drop_tag else None,
+            "tag_threshold": tag_threshold,
+            "start": start,
+            "colour": colour,
+            "process_size": process_size,
+            "tile": tile,
+            "overlap": overlap,
+            "seed": seed,
+        },
+    )
+    request = batch.Request(
+        chosen,
+        settings,
+        dtype=dtype if recipe is None or dtype != "auto" else recipe.dtype,
+        quality=quality if recipe is None or quality is not None else recipe.quality,
+        overwrite=overwrite,
+        sidecar=tags,
+        tags_from=tags_from,
+        like=recipe,
+        keep_latents=keep_latents,
+        tolerant=tolerant,
+        max_pixels=max_pixels,
+    )
+    if recipe and (output is None or not Path(output).suffix):
+        kind = kind or recipe.kind
+    sources = jobs.find(inputs or [], from_list or [], output=output, name=name)
+    planned = jobs.plan(sources.pictures, output, name, _label(settings), kind)
+    if quality is not None and (whole := next((job for job in planned if job.kind in LOSSLESS), None)):
+        raise UsageError(
+            f"--quality has no meaning for {whole.kind}, which loses nothing: leave it out, or use --format."
+        )
+    pending = [job for job in planned if overwrite or not jobs.is_there(job)]
+    if pending and not dry_run:
         ensure(chosen, weights, yes, quiet)
+    foreseen = _foreseen(pending, request, device, weights)
 
     def load() -> "Upscaler":
         from ..pipeline import Upscaler
 
-        return Upscaler.load(chosen, weights, device, dtype)
+        return Upscaler.load(chosen, weights, device, request.dtype)
 
-    with Report(len(planned), as_json=as_json, quiet=quiet, debug=debug) as report:
+    def weights_fingerprint() -> str:
+        return fingerprint(chosen, locate(chosen, weights))
+
+    outcomes: list[Outcome] = []
+    with Report(0 if dry_run else len(planned), events=as_json, quiet=quiet, debug=debug) as report:
         for note in sources.notes:
             report.note(note)
-        for outcome in batch.run(planned, chosen, settings, load, report, overwrite=overwrite, sidecar=tags):
-            report.upscaled(outcome)
+        plans = [plan for plan in foreseen if isinstance(plan, batch.Planned)]
+        for plan in plans:
+            report.planned(plan)
+        if dry_run:
+            for outcome in foreseen:
+                if isinstance(outcome, batch.Outcome):
+                    report.upscaled(outcome)
+            report.plans(plans)
+            report.total(plans, len(planned) - len(pending))
+        if plans:
+            from ..forecast import check
+
+            check([(plan.job.source.path, plan.forecast) for plan in plans], plans[0].forecast.case.room)
+        if not dry_run:
+            forecasts = {plan.job.source.path: plan.forecast for plan in plans}
+            for outcome in batch.run(planned, request, load, weights_fingerprint, report, forecasts):
+                report.upscaled(outcome)
+                outcomes.append(replace(outcome, content=b"", error=None))
+        if sources.strangers:
+            report.note(jobs.left_alone(sources.strangers))
+        if compare is not None and not dry_run:
+            _show(compare, outcomes, overwrite)
+            report.note(f"{compare} shows the pictures before and after.")
     if report.failed:
         raise typer.Exit(1)
+
+
+def _foreseen(pending: "list[Job]", request: "Request", device: str, weights: Path | None) -> "list[Planned | Outcome]":
+    """Return what the pictures will take; nothing where there is nothing to do, which is answered without torch."""
+    if not pending:
+        return []
+    from .. import batch
+    from ..device import choose
+    from ..weights import locate
+
+    try:
+        folder = locate(request.model, weights)
+    except WeightsMissing:
+        folder = None
+    return list(batch.foresee(pending, request, choose(device, request.dtype), folder))
+
+
+def _show(page: Path, outcomes: "list[Outcome]", overwrite: bool) -> None:
+    """Write the page that shows what became of the pictures."""
+    from .. import compare
+
+    entries = [
+        compare.Entry(
+            outcome.source,
+            outcome.target,
+            outcome.state,
+            outcome.message,
+            outcome.seconds,
+            outcome.size_in,
+            outcome.size_out,
+            tuple((tag.name, tag.score) for tag in outcome.tags),
+            outcome.prompt,
+            {"model": outcome.record["model"]["name"], **outcome.record["settings"]} if outcome.record else {},
+            outcome.notes,
+        )
+        for outcome in outcomes
+    ]
+    compare.write(page, entries, page.stem, overwrite=overwrite or compare.is_ours(page))
+
+
+def _merged(settings: Settings, given: dict[str, Any]) -> Settings:
+    """Return `settings` with what was typed; a size that was typed takes the place of another kind of size."""
+    typed = {name: value for name, value in given.items() if value is not None}
+    if any(name in typed for name in ("scale", *EXACT_SIZES)):
+        settings = replace(settings, width=None, height=None, long_edge=None, megapixels=None)
+    return replace(settings, **typed)
+
+
+def _label(settings: Settings) -> str:
+    """Return what stands for the size in the names of results: 4, 2.5, w3000, w3000h2000, l4096, m12.5."""
+    marks = {"width": "w", "height": "h", "long_edge": "l", "megapixels": "m"}
+    exact = [
+        f"{mark}{getattr(settings, name):g}" for name, mark in marks.items() if getattr(settings, name) is not None
+    ]
+    return "".join(exact) or f"{settings.scale:g}"
+
+
+def _recipe(result: Path) -> "Recipe":
+    """Return how the picture `result` was made. Raises UsageError where it does not say so."""
+    from .. import image, provenance
+
+    xmp = image.read(result).xmp
+    record = provenance.extract(xmp) if xmp else None
+    if record is None:
+        raise UsageError(f"{result} does not say how it was made: --like takes a result of seesr, unchanged.")
+    return provenance.settings_of(record, result)

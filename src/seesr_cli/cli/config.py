@@ -1,0 +1,102 @@
+"""Options that need not be typed: flags win over the environment, and that over `seesr.toml`."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import typer
+from typer.core import TyperCommand
+
+from ..errors import UsageError
+from ..settings import Sidecar
+from ..weights import FOLDER_VARIABLE
+
+FILE = "seesr.toml"
+
+
+class Command(TyperCommand):
+    """A command whose options are also read from SEESR_… variables and from `seesr.toml`.
+
+    `--long-edge` is SEESR_LONG_EDGE there, and `long-edge` or `long_edge` here. `--tags` may stand without its value.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse `args`, what they leave open being taken from elsewhere."""
+        if not ctx.resilient_parsing:
+            for name, parameter in _options(self).items():
+                # `--weights` is not read here: its variable is, where the weights are looked for.
+                parameter.envvar = f"SEESR_{name.upper()}" if name != "weights" else None
+                parameter.show_envvar = False
+            ctx.default_map = defaults(ctx.parent.command.commands)[self.name or ""]
+        return super().parse_args(ctx, _with_values(args))
+
+
+def _with_values(args: list[str]) -> list[str]:
+    """Return `args` with "json" behind each `--tags` that has no kind of file behind it."""
+    kinds = get_args(Sidecar)
+    filled = []
+    for place, argument in enumerate(args):
+        filled.append(argument)
+        if argument == "--":
+            return [*filled, *args[place + 1 :]]
+        if argument == "--tags" and (place + 1 == len(args) or args[place + 1] not in kinds):
+            filled.append("json")
+    return filled
+
+
+def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what `seesr.toml` says for each command that reads it: the current folder's file, else the person's own.
+
+    What stands at its top is for every command that has such an option, a table named as a command for that one. The
+    weights folder it names stands in for the environment's. Raises UsageError where it is no TOML, or asks for an
+    option that there is not.
+    """
+    options = {name: _options(command) for name, command in commands.items() if isinstance(command, Command)}
+    found: dict[str, dict[str, Any]] = {name: {} for name in options}
+    path = next((place for place in (Path(FILE), Path(typer.get_app_dir("seesr")) / FILE) if place.is_file()), None)
+    if path is None:
+        return found
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise UsageError(f"{path} cannot be read ({problem}): correct it, or move it away.") from None
+    for key, value in content.items():
+        if key in options and isinstance(value, dict):
+            continue
+        takers = [name for name in options if _named(key) in options[name]]
+        if not takers:
+            raise UsageError(f"{path}: '{key}' is no option of {' or '.join(f'seesr {name}' for name in options)}.")
+        for name in takers:
+            found[name][options[name][_named(key)].name] = _plain(path, key, value)
+    for name in options:
+        for key, value in content.get(name, {}).items():
+            if _named(key) not in options[name]:
+                raise UsageError(f"{path}: '{key}' under [{name}] is no option of seesr {name}.")
+            found[name][options[name][_named(key)].name] = _plain(path, key, value)
+    for chosen in found.values():
+        if (folder := chosen.pop("weights", None)) is not None:
+            os.environ.setdefault(FOLDER_VARIABLE, folder)
+    return found
+
+
+def _options(command: TyperCommand) -> dict[str, Any]:
+    """Return the options of a command by their long names, as they are written in TOML with low lines."""
+    options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+    return {_named(option.opts[0].removeprefix("--")): option for option in options if option.name != "help"}
+
+
+def _named(key: str) -> str:
+    return key.replace("-", "_")
+
+
+def _plain(path: Path, key: str, value: object) -> object:
+    """Return a value as the command line would give it. Raises UsageError for what it could not."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        return value
+    if not isinstance(value, (str, int, float)):
+        raise UsageError(f"{path}: '{key}' is neither a word, a number, true or false, nor a list of words.")
+    return str(value)

@@ -1,0 +1,27 @@
+"""Pictures on disk: read into tensors with everything that belongs to them, and written from them.
+
+Light to import: Pillow and numpy only, so that names and places can be checked before torch is loaded.
+"""
+
+from .picture import Header, Picture
+from .reader import MOST_BYTES, MOST_PIXELS, SUFFIXES, decode, load, probe, read
+from .writer import FORMATS, WRITTEN_SUFFIXES, Kind, check_target, encode, kind_of, write
+
+__all__ = [
+    "FORMATS",
+    "MOST_BYTES",
+    "MOST_PIXELS",
+    "SUFFIXES",
+    "WRITTEN_SUFFIXES",
+    "Header",
+    "Kind",
+    "Picture",
+    "check_target",
+    "decode",
+    "encode",
+    "kind_of",
+    "load",
+    "probe",
+    "read",
+    "write",
+]

@@ -1,0 +1,89 @@
+"""How much memory and disk there is for this process."""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from .device import Place
+
+_GROUPS = Path("/sys/fs/cgroup")
+_LIMITS = (  # version 2, version 1: where the groups are, the limit, what is used, and what of that can be given back
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+class Room(NamedTuple):
+    """Bytes that are free; None where that cannot be known. On a CPU `device` is None: its memory is the host's.
+
+    host: what this process has already is free to it.
+    """
+
+    device: int | None
+    host: int | None
+    disk: int | None
+
+
+def room(place: Place, folder: Path) -> Room:
+    """Return what is free on the device, in the host's memory, and on the disk of `folder` (or of where it will be)."""
+    return Room(_device(place), _host(), _disk(folder))
+
+
+def _device(place: Place) -> int | None:
+    if place.device.type != "cuda":
+        return None
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(place.device)
+    return free + torch.cuda.memory_reserved(place.device)
+
+
+def _host() -> int | None:
+    available: list[int] = []
+    own = 0
+    with suppress(OSError, ValueError, IndexError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        available.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+        own = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    available += _limits()
+    if not available:
+        # Elsewhere there is no portable way to what is free; what there is in all still refuses the impossible.
+        with suppress(AttributeError, OSError, ValueError):
+            available.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(available) + own if available else None
+
+
+def _limits() -> list[int]:
+    """Return what the control groups of this process leave it, from the innermost outwards."""
+    found = []
+    for root, limit, usage, reclaimable in _LIMITS:
+        group = _GROUPS / root / _group(root)
+        for folder in (group, *group.parents):
+            if _GROUPS not in (folder, *folder.parents):
+                break
+            with suppress(OSError, ValueError, StopIteration):  # no such group, or "max": no limit
+                stated = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+                cached = int(next(line for line in stated if line.startswith(f"{reclaimable} ")).split()[1])
+                most = int((folder / limit).read_text(encoding="ascii"))
+                found.append(max(0, most - int((folder / usage).read_text(encoding="ascii")) + cached))
+    return found
+
+
+def _group(controller: str) -> str:
+    """Return the path of this process's control group, for a controller of version 1, or "" for version 2."""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, names, path = line.split(":", 2)
+            if controller in names.split(","):
+                return path.lstrip("/")
+    return ""
+
+
+def _disk(folder: Path) -> int | None:
+    for there in (folder, *folder.absolute().parents):
+        with suppress(OSError):
+            usage = shutil.disk_usage(there)
+            return usage.free if usage.total else None  # /proc and its like are no disks
+    return None

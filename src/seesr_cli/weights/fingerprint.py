@@ -1,0 +1,98 @@
+"""Which weights a result was made with, as one number: the sha256 over those of the model's files."""
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import WeightsMissing
+from ..settings import Model
+from . import find
+from .shelf import Memory, Record, Shelf, default, sha256
+
+LARGE = 1 << 26
+"""Bytes from which on a file's checksum is worth remembering: smaller ones are read in no time."""
+
+NETWORK, TEXT = "diffusion_pytorch_model", "text_encoder/model"
+
+
+def fingerprint(model: Model, folder: Path) -> str:
+    """Return the sha256 over names and checksums of the files of `model` in `folder`.
+
+    A copy made here counts as what it was made of, so that a conversion changes nothing. Checksums that the folder
+    remembers are taken as they are, while size and time of change are; those of other large files are remembered beside
+    the cache of weights. Raises WeightsMissing.
+    """
+    memory = Shelf(folder).memory()
+    known = _Known()
+    parts = [
+        f"{name} {_identity(find(folder, *choices), folder, memory, known)}" for name, choices in _files(model).items()
+    ]
+    try:
+        tagger = [_identity(find(folder, name), folder, memory, known) for name in model.tagger]
+    except WeightsMissing:  # freed once the slim file had been made of them
+        tagger = [_identity(find(folder, *_variants("tagger")), folder, memory, known)]
+    known.keep()
+    return hashlib.sha256("\n".join([*parts, f"tagger {','.join(sorted(tagger))}"]).encode()).hexdigest()
+
+
+def _files(model: Model) -> dict[str, list[str]]:
+    """Return the model's files but the tagger's, and the names under which each may be found, the full one first."""
+    networks = [model.unet, model.controlnet, f"{model.base}/vae"]
+    if model.image_attention is not None:
+        networks.append(model.image_attention)
+    files = {stem: _variants(stem) for stem in [f"{folder}/{NETWORK}" for folder in networks]}
+    files[TEXT] = _variants(f"{model.base}/{TEXT}")
+    for name in ("vocab.json", "merges.txt"):
+        files[name] = [f"{model.base}/tokenizer/{name}"]
+    files["schedule"] = [f"{model.scheduler}/scheduler_config.json"]
+    return files | {name: [name] for name in (model.tags, model.thresholds)}
+
+
+def _variants(stem: str) -> list[str]:
+    return [f"{stem}{mark}.safetensors" for mark in ("", ".fp16", ".bf16")]
+
+
+def _identity(path: Path, folder: Path, memory: Memory, known: "_Known") -> str:
+    name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else ""
+    record = memory.files.get(name)
+    if record is not None and Shelf(folder).untouched(name, record):
+        return ",".join(sorted(record.made_of.values())) or record.sha256
+    return known.sha256(path)
+
+
+class _Known:
+    """Checksums of large files that no shelf vouches for, remembered from run to run."""
+
+    def __init__(self) -> None:
+        self._place = default().root.parent / "checksums.json"
+        self._records: dict[str, Record] = {}
+        self._changed = False
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            content = json.loads(self._place.read_text(encoding="utf-8"))
+            self._records = {name: Record(**entry) for name, entry in content.items()}
+
+    def sha256(self, path: Path) -> str:
+        """Return the checksum of the file, which is read unless it is as it was when it was read last."""
+        try:
+            stat = path.stat()
+            if stat.st_size < LARGE:
+                return sha256(path)
+            record = self._records.get(name := str(path.resolve()))
+            if record is None or (record.size, record.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+                record = self._records[name] = Record(stat.st_size, stat.st_mtime_ns, sha256(path))
+                self._changed = True
+            return record.sha256
+        except OSError as problem:
+            raise WeightsMissing(f"{path} cannot be read ({problem.strerror}): check its permissions.") from problem
+
+    def keep(self) -> None:
+        """Remember for the next run what was read; where that cannot be written, the next run reads again."""
+        if not self._changed:
+            return
+        part = self._place.with_name(f"{self._place.name}.{os.getpid()}.part")
+        with suppress(OSError):
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps({name: record._asdict() for name, record in self._records.items()}))
+            part.replace(self._place)

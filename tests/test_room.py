@@ -1,0 +1,44 @@
+"""How much is free is asked of the system, and not known is not none."""
+
+from pathlib import Path
+
+import pytest
+
+from seesr_cli import room
+from seesr_cli.device import choose
+
+CPU = choose("cpu")
+
+
+def test_there_is_room_here(tmp_path: Path) -> None:
+    found = room.room(CPU, tmp_path)
+    assert found.device is None
+    assert found.host is None or 2**26 < found.host < 2**50
+    assert found.disk is not None
+    assert found.disk > 0
+
+
+def test_a_folder_that_is_still_to_be_made_is_on_the_disk_of_its_parent(tmp_path: Path) -> None:
+    assert room.room(CPU, tmp_path / "new" / "folder").disk is not None
+
+
+@pytest.mark.parametrize(
+    ("folder", "limit", "usage", "reclaimable"),
+    [("", *room._LIMITS[0][1:]), ("memory", *room._LIMITS[1][1:])],
+)
+def test_a_limit_of_the_control_group_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, limit: str, usage: str, reclaimable: str
+) -> None:
+    group = tmp_path / folder
+    group.mkdir(exist_ok=True)
+    (group / limit).write_text("900\n")
+    (group / usage).write_text("400\n")
+    (group / "memory.stat").write_text(f"cache 7\n{reclaimable} 100\n")
+    monkeypatch.setattr(room, "_GROUPS", tmp_path)
+    assert 600 in room._limits()
+
+
+def test_no_limit_is_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    monkeypatch.setattr(room, "_GROUPS", tmp_path)
+    assert room._limits() == []
