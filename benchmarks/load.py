@@ -81,8 +81,8 @@ def naive(folder: Path) -> dict[str, float]:
     from seesr_cli.models import keys
     from seesr_cli.models.graft import build_controlnet, build_unet
     from seesr_cli.models.load import tag_names
-    from seesr_cli.models.tagger import PUBLISHED, Tagger
-    from seesr_cli.settings import SEESR
+    from seesr_cli.models.tagger import Tagger
+    from seesr_cli.settings import PUBLISHED_TAGGER, SEESR
 
     imported = time.perf_counter()
 
@@ -94,7 +94,7 @@ def naive(folder: Path) -> dict[str, float]:
         return network.float().eval()
 
     own = folder / SEESR.tagger_config
-    sizes = PUBLISHED | (json.loads(own.read_text()) if own.is_file() else {})
+    sizes = PUBLISHED_TAGGER | (json.loads(own.read_text()) if own.is_file() else {})
     tagger = Tagger(sizes, len(tag_names(SEESR, folder)))
     whole = torch.load(folder / "ram_swin_large_14m.pth", map_location="cpu", weights_only=True)["model"]
     lora = torch.load(folder / "DAPE.pth", map_location="cpu", weights_only=True)

@@ -15,8 +15,8 @@ import real
 from seesr_cli import costs
 from seesr_cli.errors import WeightsInvalid
 from seesr_cli.models import graft
-from seesr_cli.models.tagger import PUBLISHED, Tagger
-from seesr_cli.settings import MINIATURE, SEESR, TURBO, Model
+from seesr_cli.models.tagger import Tagger
+from seesr_cli.settings import MINIATURE, PUBLISHED_TAGGER, SEESR, TURBO, Model
 
 REAL = Path(__file__).parent / "golden" / "real"
 
@@ -63,7 +63,7 @@ def test_the_other_parts_cost_what_pytorch_counts(model: Model) -> None:
     text = dict(found.text) if model.bundled else real.TEXT_CONFIG
     with torch.device("meta"):
         vae = graft.construct(AutoencoderKL, config)
-        tagger = Tagger(found.tagger if model.bundled else PUBLISHED, found.tagger["labels"])
+        tagger = Tagger(found.tagger if model.bundled else PUBLISHED_TAGGER, found.tagger["labels"])
         pixels, latent = torch.empty(1, 3, 128, 192), torch.empty(1, found.latent_channels, 16, 24)
         with FlopCounterMode(display=False) as encoding:
             vae.encode(pixels)
@@ -98,9 +98,9 @@ def test_the_sizes_that_are_written_down_are_those_of_the_published_files() -> N
     assert costs.VAE.items() <= real.VAE_CONFIG.items()
     assert costs.TEXT.items() <= real.TEXT_CONFIG.items()
     head = costs.TAGGER["tagging_head"]
-    assert head.items() <= PUBLISHED["tagging_head"].items()
+    assert head.items() <= PUBLISHED_TAGGER["tagging_head"].items()
     assert {**costs.TAGGER, "tagging_head": None, "labels": None}.items() <= {
-        **PUBLISHED,
+        **PUBLISHED_TAGGER,
         "tagging_head": None,
         "labels": None,
     }.items()

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from conftest import OWN_GOLDEN
 from seesr_cli.models import keys
-from seesr_cli.models.tagger import PUBLISHED, Tagger
+from seesr_cli.models.tagger import Tagger
+from seesr_cli.settings import PUBLISHED_TAGGER
 
 RANK = 8
 
@@ -27,7 +28,7 @@ def test_grafted_names_and_published_names_are_one_another_s_inverse(network: st
 
 def test_the_real_ram_file_fills_the_published_tagger_exactly() -> None:
     with torch.device("meta"):
-        tagger = Tagger(PUBLISHED, labels=4585)
+        tagger = Tagger(PUBLISHED_TAGGER, labels=4585)
     wanted = keys.ram(meta("ram_keys.json"))
     ours = keys.published_tagger(tagger.state_dict())
     assert {name: tensor.shape for name, tensor in wanted.items()} == {n: t.shape for n, t in ours.items()}

@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 
-from seesr_cli.models.tagger import PUBLISHED, HeadLayer, Tagger
+from seesr_cli.models.tagger import HeadLayer, Tagger
+from seesr_cli.settings import PUBLISHED_TAGGER
 
-SMALL = PUBLISHED | {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
+SMALL = PUBLISHED_TAGGER | {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
 
 
 def test_a_head_layer_is_torch_s_own_attention_and_mlp() -> None:

@@ -10,7 +10,8 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from seesr_cli.models.graft import TwoReadings, build_controlnet, build_unet
-from seesr_cli.models.tagger import PUBLISHED, Tagger
+from seesr_cli.models.tagger import Tagger
+from seesr_cli.settings import PUBLISHED_TAGGER
 from seesr_cli.training import autoencoder, dape, evaluation, lora, pairs, photographs, restorer, tagger
 from seesr_cli.training.autoencoder import AutoencoderRecipe
 from seesr_cli.training.degradation import MILD
@@ -20,7 +21,7 @@ from seesr_cli.training.restorer import Networks, Pair
 from seesr_cli.training.schedule import Average, rate
 from seesr_cli.training.tagger import Example
 
-TAGGER = PUBLISHED | {
+TAGGER = PUBLISHED_TAGGER | {
     "image_res": 96,
     "window_size": 3,
     "embed_dim": 8,
@@ -145,7 +146,7 @@ def test_the_published_tagger_has_the_28_updates_of_dape() -> None:
     # where one pair
     # of tensors holds query and value of a block together
     with torch.device("meta"):
-        network = Tagger(PUBLISHED, 4585)
+        network = Tagger(PUBLISHED_TAGGER, 4585)
     assert len(list(lora.layers(network))) == 2 * 24 + 2 * 2
 
 

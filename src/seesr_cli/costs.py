@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import WeightsInvalid
-from .settings import Model
+from .settings import PUBLISHED_TAGGER, Model
 from .sizes import Size
 from .weights import locate, places
 
@@ -66,18 +66,7 @@ TEXT: Config = {
 }
 """Stable Diffusion 2's text tower."""
 
-TAGGER: Config = {
-    "image_res": 384,
-    "patch_size": 4,
-    "window_size": 12,
-    "embed_dim": 192,
-    "depths": [2, 2, 18, 2],
-    "num_heads": [6, 12, 24, 48],
-    "mlp_ratio": 4,
-    "tagging_head": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 2, "encoder_width": 512},
-    "labels": 4585,
-}
-"""RAM's Swin-L and its head."""
+TAGGER: Config = {**PUBLISHED_TAGGER, "labels": 4585}
 
 
 class Cost(NamedTuple):

@@ -22,13 +22,13 @@ from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 from ..device import Place
 from ..errors import WeightsInvalid
-from ..settings import Model
+from ..settings import PUBLISHED_TAGGER, Model
 from ..weights import find, places
 from ..weights.shelf import Shelf
 from . import keys
 from .graft import build_controlnet, build_unet, construct, set_padding
 from .keys import State
-from .tagger import PUBLISHED, Tagger
+from .tagger import Tagger
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -119,7 +119,7 @@ def load_published_tagger(model: Model, weights: Path, place: Place) -> Tagger:
 
 def _tagger_sizes(model: Model, weights: Path) -> tuple[dict[str, Any], int]:
     config_file = weights / model.tagger_config
-    config = PUBLISHED | (_json(config_file) if config_file.is_file() else {})
+    config = PUBLISHED_TAGGER | (_json(config_file) if config_file.is_file() else {})
     return config, len(tag_names(model, weights))
 
 

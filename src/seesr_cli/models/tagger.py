@@ -13,32 +13,11 @@ from torch import Tensor, nn
 from transformers.models.swin.configuration_swin import SwinConfig
 from transformers.models.swin.modeling_swin import SwinModel
 
-PUBLISHED: dict[str, Any] = {
-    "image_res": 384,
-    "patch_size": 4,
-    "window_size": 12,
-    "embed_dim": 192,
-    "depths": [2, 2, 18, 2],
-    "num_heads": [6, 12, 24, 48],
-    "mlp_ratio": 4,
-    "tagging_head": {
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 2,
-        "encoder_width": 512,
-        "layer_norm_eps": 1e-12,
-    },
-    "lora_rank": 8,
-    "lora_alpha": 1,
-}
-"""The sizes of RAM Swin-L and of DAPE's LoRA; a `tagger_config.json` of the same form gives others."""
-
 
 class Tagger(nn.Module):
     """Reads a picture into one logit per label and a sequence of tokens.
 
-    config: as `PUBLISHED`; labels: how many there are.
+    config: as `settings.PUBLISHED_TAGGER`; labels: how many there are.
     """
 
     def __init__(self, config: Mapping[str, Any], labels: int) -> None:
