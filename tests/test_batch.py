@@ -257,6 +257,19 @@ def test_what_another_process_is_at_is_taken_up_last(tmp_path: Path, upscaler: U
     assert [outcome.state for outcome in restore(upscaler, log, *jobs)] == ["done", "skipped"]
 
 
+def test_overwriting_shares_its_work_with_another_process_too(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
+    jobs = [job(draw(tmp_path / f"{name}.png")) for name in "ab"]
+    restore(upscaler, log, *jobs)
+
+    class Other(Log):
+        def started(self, source: Path, target: Path | None) -> None:
+            if source.name == "b.png":
+                restore(upscaler, Log(), jobs[1], overwrite=True)
+
+    outcomes = restore(upscaler, Other(), *jobs, overwrite=True)
+    assert [outcome.state for outcome in outcomes] == ["done", "skipped"]
+
+
 def test_one_journal_tells_of_a_whole_tree(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
     draw(tmp_path / "in" / "a.png")
     draw(tmp_path / "in" / "deep" / "er" / "b.png")

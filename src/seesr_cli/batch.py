@@ -238,7 +238,9 @@ class _Run:
         with journal.claim(job.target) as mine:
             if not mine:
                 return None
-            if (state := journal.state(job.target, key)) in ("done", "foreign") and not self._request.overwrite:
+            state = journal.state(job.target, key)
+            again = self._request.overwrite and not (state == "done" and journal.made_meanwhile(job.target))
+            if state in ("done", "foreign") and not again:
                 if state == "done":  # a run may have been killed just before it took the latent away
                     latents.discard(latents.place(job.target))
                 return _skipped(job, state)

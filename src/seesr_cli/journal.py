@@ -65,6 +65,7 @@ class Journal:
         self._lines: dict[str, list[Line]] = {}
         self._end = 0  # of what was read of the file
         self._hashed: dict[tuple[str, int, int], str] = {}
+        self._since: set[str] | None = None  # what was recorded after the journal was opened
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -74,6 +75,7 @@ class Journal:
         """
         journal = cls(folder)
         unreadable, later = journal._read()
+        journal._since = set()
         if unreadable:
             journal._note(
                 f"{journal.path}: {_counted(unreadable)} cannot be read; results told of there are left alone."
@@ -112,6 +114,11 @@ class Journal:
             return "done" if any(_agree(key, made) for made in keys) else "stale"
         # A name without contents is what `replacing`, cut off, can leave where there are no links; it loses nobody's.
         return "stale" if status.st_size == 0 else "foreign"
+
+    def made_meanwhile(self, target: Path) -> bool:
+        """Return whether a result was recorded at `target` since the journal was opened, by whatever process."""
+        self._read()
+        return self._since is not None and self._name(target) in self._since
 
     def record(self, target: Path, key: Key, file: BinaryIO, seconds: float) -> None:
         """Have the journal tell, on disk, that `file`, the complete part of `target`, is the result of `key`.
@@ -203,6 +210,8 @@ class Journal:
                             lines = self._lines.setdefault(name, [])
                             if line not in lines:
                                 lines.append(line)
+                                if self._since is not None:
+                                    self._since.add(name)
         except (FileNotFoundError, NotADirectoryError):
             self._end = 0
         except OSError as error:
