@@ -26,12 +26,13 @@ FLOORS = (
     ("prepare", "tag", "prompt", "latent", "denoise"),
     ("models.convert",),
     ("models.load", "budget"),
+    ("models.predict",),
     ("models.graft", "models.tagger", "models.keys", "bands"),
     ("latents", "tiles", "colour", "noise", "schedule", "device", "memory", "weights"),
     ("image", "journal"),
     ("files",),
     ("sizes",),
-    ("settings",),
+    ("settings", "switches"),
     ("errors", ""),
 )
 WITHIN = ("cli", "training", "weights", "image")  # rooms whose modules may import each other

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
 from seesr_cli.denoise import begin, denoise
 from seesr_cli.errors import UsageError, WeightsInvalid
 from seesr_cli.noise import seeded
-from seesr_cli.schedule import schedule
+from seesr_cli.schedule import Solver, schedule
 
 STABLE_DIFFUSION: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -26,6 +26,11 @@ SHORT = STABLE_DIFFUSION | {"num_train_timesteps": 100, "beta_schedule": "linear
 
 def predicted(latent: Tensor, timestep: int) -> Tensor:
     return torch.sin(3 * latent + timestep)
+
+
+def gently(latent: Tensor, timestep: int) -> Tensor:
+    """Solvers of second order draw lines through predictions, and rounding errors with them."""
+    return torch.sin(latent / 2 + timestep / 300)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
@@ -77,3 +82,32 @@ def test_more_steps_than_the_model_knows_are_refused() -> None:
         schedule(SHORT, 101)
     with pytest.raises(UsageError, match="1000"):  # leading spacing begins one later than there is room for
         schedule(STABLE_DIFFUSION, 1000)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers under numpy 2
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 25])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize(
+    ("solver", "stock"), [("dpm++", DPMSolverMultistepScheduler), ("unipc", UniPCMultistepScheduler)]
+)
+def test_solvers_of_second_order_are_the_stock_ones(solver: Solver, stock: Any, spacing: str, steps: int) -> None:
+    ours = schedule(STABLE_DIFFUSION | {"timestep_spacing": spacing}, steps, solver)
+    known = {key: STABLE_DIFFUSION[key] for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")}
+    theirs = stock(**known, final_sigmas_type="zero", lower_order_final=True)
+    theirs.set_timesteps(steps)
+    # Their spacing differs from DDPM's, which ours keeps: put our levels in the place of theirs.
+    theirs.timesteps = torch.tensor([step.timestep for step in ours.steps])
+    theirs.sigmas = torch.tensor([*(step.noise_level / step.signal_level for step in ours.steps), 0])
+
+    start = latent = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for timestep in theirs.timesteps:
+        latent = theirs.step(gently(latent, int(timestep)), timestep, latent).prev_sample
+    *_, last = denoise(start, gently, ours, seeded(1))
+    torch.testing.assert_close(last, latent, atol=1e-4, rtol=1e-4)
+
+
+def test_an_interval_of_noise_is_timesteps() -> None:
+    chosen = schedule(STABLE_DIFFUSION, 50).within(0.28, 5.42)
+    assert 1 not in chosen
+    assert 981 not in chosen
+    assert 501 in chosen

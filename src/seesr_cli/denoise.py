@@ -1,59 +1,97 @@
 """Noise becomes a latent: predictors that compose, and the loop over them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import cache
 
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from .models.graft import Guide
+from .device import attention, memory_kept
+from .models.graft import Digest, Guide, digest, repeated, spread
+from .models.predict import noise as noise_in
+from .models.predict import residuals
 from .noise import Noise
 from .schedule import Schedule
+from .switches import ALL, Switches
 from .tiles import Tile
 
-RowPredictor = Callable[[Tensor, int, Tile], Tensor]
-"""Gives the noise in a tile of the latent at a timestep, once for every row of the guide: [rows, C, h, w]."""
+SEEN_BYTES = 2**30
+"""Of the control picture's features that are kept between steps: 4096 × 4096 pixels in fp32 are half of it."""
 
-TilePredictor = Callable[[Tensor, int, Tile], Tensor]
-"""Gives the noise in a tile of the latent at a timestep: [1, C, h, w]."""
+Tiles = tuple[Tile, ...]
+
+RowPredictor = Callable[[Tensor, int, Tiles], Tensor]
+"""Gives the noise in tiles of equal size at a timestep, once for every row of the guide: [tiles·rows, C, h, w]."""
+
+TilePredictor = Callable[[Tensor, int, Tiles], Tensor]
+"""Gives the noise in tiles of equal size, of a latent [P, C, H, W], at a timestep: [tiles·P, C, h, w]."""
 
 Predictor = Callable[[Tensor, int], Tensor]
-"""Gives the noise in a latent [1, C, H, W] at a timestep, of the same shape."""
+"""Gives the noise in a latent [P, C, H, W] at a timestep, of the same shape."""
+
+View = Callable[[Tiles], Tensor]
+"""Gives the features of the control pictures in tiles of equal size: [tiles·P, C', h, w]."""
+
+
+def watched(
+    controlnet: ControlNetModel, pictures: Tensor, factor: int, switches: Switches = ALL, budget: int = SEEN_BYTES
+) -> View:
+    """Return the view of `pictures`, [P, 3, H·factor, W·factor], RGB in [0, 1], that the ControlNet has.
+
+    Each tile sees its own crop, as published, and what was seen first is kept, up to `budget` bytes on the networks'
+    device; other tiles are looked at anew every time.
+    """
+    pictures = pictures.to(controlnet.device, controlnet.dtype)
+    kept: dict[tuple[int, ...], Tensor] = {}
+
+    def see(tile: Tile) -> Tensor:
+        place = tile[:4]
+        if place in kept:
+            return kept[place]
+        seen = controlnet.controlnet_cond_embedding(tile.crop(pictures, factor))
+        if switches.constants and (len(kept) + 1) * seen.nbytes <= budget:
+            kept[place] = seen
+        return seen
+
+    return lambda tiles: torch.cat([see(tile) for tile in tiles])
 
 
 def controlled(
-    unet: UNet2DConditionModel, controlnet: ControlNetModel, guide: Guide, picture: Tensor, control: float
+    unet: UNet2DConditionModel,
+    controlnet: ControlNetModel,
+    guide: Guide,
+    view: View,
+    control: float,
+    switches: Switches = ALL,
 ) -> RowPredictor:
     """Return the prediction of the UNet under its three controls: text, tokens and picture.
 
-    guide: one row per prompt. picture: the frame's pixels [1, 3, H·f, W·f], RGB in [0, 1]. control: the factor of the
-    ControlNet's residuals. Networks and guide are of one device and precision; latents go in and noise comes out in
-    float32.
+    guide: one row per prompt, of one picture after the other. view: of the frames. control: the factor of the
+    ControlNet's residuals. Networks, guide and view are of one device and precision; latents go in and noise comes out
+    in float32. What does not change between steps is computed here, once.
     """
-    picture = picture.to(unet.device, unet.dtype)
-    rows = len(guide.text)
 
-    def predict(latent: Tensor, timestep: int, tile: Tile) -> Tensor:
-        factor = picture.shape[-1] // latent.shape[-1]
-        crop = tile.crop(latent).to(unet.dtype).expand(rows, -1, -1, -1)
-        time = torch.tensor(timestep, device=unet.device)
-        down, mid = controlnet(
-            crop,
-            time,
-            encoder_hidden_states=guide,
-            controlnet_cond=tile.crop(picture, factor).expand(rows, -1, -1, -1),
-            conditioning_scale=control,
-            return_dict=False,
-        )
-        return unet(
-            crop,
-            time,
-            encoder_hidden_states=guide,
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=mid,
-            return_dict=False,
-        )[0].float()
+    def known(times: int) -> tuple[Digest, Digest]:
+        more = repeated(guide, times)
+        return digest(controlnet, more), digest(unet, more)
+
+    if switches.constants:
+        known = cache(torch.inference_mode()(known))
+
+    def predict(latent: Tensor, timestep: int, tiles: Tiles) -> Tensor:
+        crops = torch.cat([tile.crop(latent) for tile in tiles]).to(unet.dtype)
+        seen = view(tiles)
+        if not switches.prefix:
+            rows = len(guide.text) // len(latent) * len(crops)
+            crops, seen = spread(crops, rows), spread(seen, rows)
+        time = torch.full((1,), timestep, device=unet.device)
+        by_controlnet, by_unet = known(len(tiles))
+        with attention(unet.device) if switches.attention else nullcontext():
+            added = residuals(controlnet, crops, time, by_controlnet, seen, control)
+            return noise_in(unet, crops, time, by_unet, added).float()
 
     return predict
 
@@ -61,23 +99,36 @@ def controlled(
 def guided(predict: RowPredictor, guidance: float) -> TilePredictor:
     """Return `predict` moved from its first row (the negative prompt) to its second and beyond, by `guidance`.
 
-    Classifier-free guidance, arXiv 2207.12598, as negative + guidance·(positive - negative).
+    Of a guide with two rows for each picture. Classifier-free guidance, arXiv 2207.12598, as negative +
+    guidance·(positive - negative).
     """
 
-    def move(latent: Tensor, timestep: int, tile: Tile) -> Tensor:
-        negative, positive = predict(latent, timestep, tile).chunk(2)
+    def move(latent: Tensor, timestep: int, tiles: Tiles) -> Tensor:
+        noise = predict(latent, timestep, tiles)
+        negative, positive = noise[0::2], noise[1::2]
         return negative + guidance * (positive - negative)
 
     return move
 
 
-def tiled(predict: TilePredictor, tiles: tuple[Tile, ...]) -> Predictor:
-    """Return the prediction for the whole latent: every tile's, weighed by its share."""
+def within(timesteps: frozenset[int], inside: TilePredictor, outside: TilePredictor) -> TilePredictor:
+    """Return `inside` at `timesteps` and `outside` at others: guidance on an interval (arXiv 2404.07724)."""
+    return lambda latent, timestep, tiles: (inside if timestep in timesteps else outside)(latent, timestep, tiles)
+
+
+def tiled(predict: TilePredictor, tiles: Tiles, batch: int = 1) -> Predictor:
+    """Return the prediction for the whole latent: every tile's, weighed by its share.
+
+    At most `batch` tiles are predicted in one call, and calls are as equal as can be.
+    """
+    calls = -(-len(tiles) // batch)
+    groups = [tiles[call * len(tiles) // calls : (call + 1) * len(tiles) // calls] for call in range(calls)]
 
     def blend(latent: Tensor, timestep: int) -> Tensor:
         noise = torch.zeros_like(latent)
-        for tile in tiles:
-            tile.crop(noise).add_(predict(latent, timestep, tile) * tile.share)
+        for group in groups:
+            for tile, part in zip(group, predict(latent, timestep, group).chunk(len(group)), strict=True):
+                tile.crop(noise).add_(part * tile.share)
         return noise
 
     return blend
@@ -89,11 +140,23 @@ def begin(latent: Tensor, schedule: Schedule, noise: Noise) -> Tensor:
 
 
 @torch.inference_mode()
-def denoise(latent: Tensor, predict: Predictor, schedule: Schedule, noise: Noise) -> Iterator[Tensor]:
-    """Yield the latent [1, C, H, W], float32, after each step of the schedule; the last one is free of noise."""
-    for step in schedule.steps:
-        clean = step.clean(latent, predict(latent, step.timestep))
-        latent = step.to_clean * clean + step.to_latent * latent
-        if step.spread > 0:
-            latent = latent + step.spread * noise(latent.shape).to(latent.device)
-        yield latent
+def denoise(
+    latent: Tensor, predict: Predictor, schedule: Schedule, noise: Noise, switches: Switches = ALL
+) -> Iterator[Tensor]:
+    """Yield the latent [P, C, H, W], float32, after each step of the schedule; the last one is free of noise."""
+    before = previous = older = latent  # of the first steps, whose factors are 0
+    with memory_kept(latent.device) if switches.memory else nullcontext():
+        for step in schedule.steps:
+            clean = step.clean(latent, predict(latent, step.timestep))
+            if step.correction is not None:
+                correction = step.correction
+                latent = correction.of_latent * before + correction.of_clean * clean
+                latent = latent + correction.of_previous * previous + correction.of_older * older
+            before = latent
+            latent = step.to_clean * clean + step.to_latent * latent
+            if step.to_previous != 0:
+                latent = latent + step.to_previous * previous
+            if step.spread > 0:
+                latent = latent + step.spread * noise(latent.shape).to(latent.device)
+            previous, older = clean, previous
+            yield latent

@@ -1,12 +1,36 @@
 """Where the networks run, and in which precision."""
 
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .errors import UsageError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+HOPPER = 9
+"""Its major number of compute capability."""
+
+FAST_ON_HOPPER = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+"""Options of glibc's mallopt, from its malloc.h."""
+
+KEPT_BYTES = 2**30
+"""Free memory at the heap's end beyond which it goes back to the system all the same."""
+
+USUAL_BYTES = 2**25
+"""Above it glibc maps memory: what its default grows to in a process with large tensors."""
 
 
 class Place(NamedTuple):
@@ -29,6 +53,39 @@ def choose(device: str = "auto", dtype: str = "auto") -> Place:
     if chosen.type == "cpu" and dtype == "fp16":
         raise UsageError("A CPU computes fp16 hundreds of times slower than fp32: use --dtype fp32 or bf16 there.")
     return Place(chosen, DTYPES[dtype])
+
+
+def attention(device: torch.device) -> AbstractContextManager[None]:
+    """Return the context in which attention on `device` is computed as fast as it can be there.
+
+    On a Hopper GPU cuDNN's is the fastest (1.7 to 2.3 times the default's speed) and not torch's first choice.
+    Elsewhere torch's own order holds.
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != HOPPER:
+        return nullcontext()
+    return sdpa_kernel(FAST_ON_HOPPER, set_priority=True)
+
+
+@contextmanager
+def memory_kept(device: torch.device) -> Iterator[None]:
+    """Let memory that is freed inside stay with the process, ready for the next tensor; given back at the end.
+
+    On a CPU under glibc, whose malloc otherwise maps every large tensor anew: the system then clears each of its pages
+    when it is first written to, which takes a fifth of a step's time. Elsewhere nothing is done.
+    """
+    if device.type != "cpu" or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    try:
+        yield
+    finally:
+        libc.mallopt(M_MMAP_MAX, 65536)
+        libc.mallopt(M_MMAP_THRESHOLD, USUAL_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, 2 * USUAL_BYTES)
+        libc.malloc_trim(0)
 
 
 def _best() -> torch.device:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .budget import free
 from .colour import align
-from .denoise import Predictor, begin, controlled, denoise, guided, tiled
+from .denoise import Predictor, begin, controlled, denoise, guided, tiled, watched
 from .device import DTYPES, Place, choose
 from .errors import PictureError
 from .latent import Coder
@@ -24,6 +24,7 @@ from .prompt import Fitted, Prompt, Scribe
 from .schedule import Schedule, schedule
 from .settings import MOST_TILE, Model, Settings
 from .sizes import Size, Sizes, sizes
+from .switches import Switches
 from .tag import Reader, Reading, Tag, edited
 from .tiles import cover
 from .weights import locate
@@ -92,6 +93,7 @@ class Upscaler:
         self.coder = coder
         self.unet = unet
         self.controlnet = controlnet
+        self.switches = Switches()
         self._schedule_config = schedule_config
         # What memory allows, as far as it has been found out; these only ever go down.
         self._tile_batch = 1
@@ -150,7 +152,7 @@ class Upscaler:
         predict = self._enduring_predictor(frame, self.guide(fitted.prompt, reading, settings), settings, notes)
 
         on_step(0, settings.steps)
-        for done, after in enumerate(denoise(latent, predict, self.schedule(settings), noise), start=1):
+        for done, after in enumerate(denoise(latent, predict, self.schedule(settings), noise, self.switches), start=1):
             latent = after
             on_step(done, settings.steps)
         if fitted.left_out:
@@ -185,13 +187,14 @@ class Upscaler:
 
     def predictor(self, frame: Frame, guide: Guide, settings: Settings) -> Predictor:
         """Return what predicts the noise in the frame's latent; a guide of two rows is (negative, positive)."""
-        predict = controlled(self.unet, self.controlnet, guide, frame.pixels, settings.control)
+        view = watched(self.controlnet, frame.pixels, self.coder.factor, self.switches)
+        predict = controlled(self.unet, self.controlnet, guide, view, settings.control, self.switches)
         if len(guide.text) == 2:
             predict = guided(predict, settings.guidance)
         height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
         side = self._tile_side(settings)
         overlap = settings.overlap if side == settings.tile else min(settings.overlap, side // 2)
-        return tiled(predict, cover((height, width), side, overlap, self.unet.device))
+        return tiled(predict, cover((height, width), side, overlap, self.unet.device), self._tile_batch)
 
     def guide(self, prompt: Prompt, reading: Reading, settings: Settings) -> Guide:
         """Return what the networks attend to: (negative, positive) with guidance, the positive prompt alone without."""

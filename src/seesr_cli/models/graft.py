@@ -2,14 +2,17 @@
 
 In SeeSR every text transformer of the UNet and of the ControlNet is followed by a second, identical one whose
 cross-attention reads the tagger's tokens instead of the text (arXiv 2311.16518, section 3.3). Here each stock
-`attentions[i]` is replaced by a `TwoReadings` that holds both. Both read one `Guide`, which diffusers hands through
-unopened in the place of its `encoder_hidden_states`.
+`attentions[i]` is replaced by a `TwoReadings` that holds both. Both read one `Guide`, or a `Digest` of one, which
+diffusers hands through unopened in the place of its `encoder_hidden_states`.
 """
 
 from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, NamedTuple, TypeVar
 
+import torch.nn.functional as F
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -31,6 +34,22 @@ class Guide(NamedTuple):
     image: Tensor
 
 
+class Known(NamedTuple):
+    """What a cross-attention knows of its reading before it is asked anything: [B, heads, length, width] each."""
+
+    keys: Tensor
+    values: Tensor
+
+    @property
+    def rows(self) -> int:
+        """B, which latents that have not read yet may be a divisor of."""
+        return len(self.keys)
+
+
+Digest = Mapping[nn.Module, Known]
+"""A guide as the cross-attentions of one network know it, by cross-attention; the same at every step."""
+
+
 class TwoReadings(nn.Module):
     """The text transformer and, behind it, the image transformer, in the place of diffusers' single one."""
 
@@ -42,19 +61,82 @@ class TwoReadings(nn.Module):
     def forward(
         self,
         hidden_states: Tensor,
-        encoder_hidden_states: Guide,
+        encoder_hidden_states: "Guide | Digest",
         cross_attention_kwargs: dict[str, Any] | None = None,
         attention_mask: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
         return_dict: bool = False,
     ) -> tuple[Tensor]:
-        """Return ([B, C, h, w],) for hidden states of that shape; the signature is the one diffusers' blocks call."""
-        for transformer, reading in (
-            (self.text, encoder_hidden_states.text),
-            (self.image, encoder_hidden_states.image),
-        ):
-            hidden_states = transformer(hidden_states, encoder_hidden_states=reading, return_dict=False)[0]
+        """Return ([B, C, h, w],) for hidden states of that shape; the signature is the one diffusers' blocks call.
+
+        B is that of the reading. Given a digest, the hidden states may be fewer: each then stands for as many rows of
+        the reading, one after the other, as there are to it, and is told apart where the text is first read.
+        """
+        if isinstance(encoder_hidden_states, Guide):
+            for transformer, reading in self.readings(encoder_hidden_states):
+                hidden_states = transformer(hidden_states, encoder_hidden_states=reading, return_dict=False)[0]
+        else:
+            for transformer in (self.text, self.image):
+                hidden_states = _recall(transformer, hidden_states, encoder_hidden_states)
         return (hidden_states,)
+
+    def readings(self, guide: Guide) -> tuple[tuple[Transformer2DModel, Tensor], ...]:
+        """Return each transformer with what it reads, in order."""
+        return (self.text, guide.text), (self.image, guide.image)
+
+
+def digest(network: nn.Module, guide: Guide) -> Digest:
+    """Return what the cross-attentions of `network` know of `guide`."""
+    return {
+        block.attn2: Known(_heads(block.attn2, block.attn2.to_k(read)), _heads(block.attn2, block.attn2.to_v(read)))
+        for place in network.modules()
+        if isinstance(place, TwoReadings)
+        for transformer, read in place.readings(guide)
+        for block in transformer.transformer_blocks
+    }
+
+
+def repeated(guide: Guide, times: int) -> Guide:
+    """Return the guide for `times` as many rows: the same ones again and again."""
+    return guide if times == 1 else Guide(*(reading.repeat(times, 1, 1) for reading in guide))
+
+
+def spread(features: Tensor, rows: int) -> Tensor:
+    """Return `features` with each of its rows repeated, one after the other, until there are `rows`."""
+    return features if len(features) == rows else features.repeat_interleave(rows // len(features), dim=0)
+
+
+def _recall(transformer: Transformer2DModel, features: Tensor, known: Digest) -> Tensor:
+    """Return what the stock `Transformer2DModel` does, of features [b, C, h, w], its readings known already.
+
+    The projections of Stable Diffusion 1 are convolutions with one pixel, those of 2 are linear: their weights differ
+    by two empty dimensions. Pixels stay innermost-channels throughout, so that no layout is changed and back.
+    """
+    cells = transformer.norm(features).permute(0, 2, 3, 1)
+    hidden = _project(transformer.proj_in, cells).flatten(1, 2)
+    for block in transformer.transformer_blocks:
+        hidden = _block(block, hidden, known[block.attn2])
+    moved = _project(transformer.proj_out, hidden).view(-1, *cells.shape[1:]).permute(0, 3, 1, 2)
+    return spread(features, len(moved)) + moved
+
+
+def _block(block: BasicTransformerBlock, hidden: Tensor, known: Known) -> Tensor:
+    """Return what the stock block does: attend to oneself, to what is read, and think."""
+    hidden = hidden + block.attn1(block.norm1(hidden))
+    hidden = spread(hidden, known.rows)
+    query = _heads(block.attn2, block.attn2.to_q(block.norm2(hidden)))
+    read = F.scaled_dot_product_attention(query, known.keys, known.values)
+    hidden = hidden + block.attn2.to_out[0](read.transpose(1, 2).flatten(2))
+    return hidden + block.ff(block.norm3(hidden))
+
+
+def _heads(attention: Attention, projected: Tensor) -> Tensor:
+    """Return [B, length, heads·width] as [B, heads, length, width]."""
+    return projected.view(*projected.shape[:2], attention.heads, -1).transpose(1, 2)
+
+
+def _project(layer: nn.Linear | nn.Conv2d, hidden: Tensor) -> Tensor:
+    return F.linear(hidden, layer.weight.flatten(1), layer.bias)
 
 
 def build_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:

@@ -1,0 +1,23 @@
+"""What makes a run faster and leaves its picture as it is, up to rounding: each can be turned off."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Each is on because it was measured; docs/decisions says what it gains, and where.
+
+    constants: what is equal at every step (the control picture's features, keys and values of what is read) is computed
+        once, not each time.
+    prefix: what both guidance halves compute alike, all that precedes the first text attention, is computed once.
+    memory: on a CPU under glibc memory that is freed between the first step and the last is kept for the next tensor.
+    attention: on Hopper GPUs cuDNN's attention is preferred.
+    """
+
+    constants: bool = True
+    prefix: bool = True
+    memory: bool = True
+    attention: bool = True
+
+
+ALL = Switches()
