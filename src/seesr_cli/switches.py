@@ -7,16 +7,16 @@ from dataclasses import dataclass
 class Switches:
     """Each is on because it was measured; docs/decisions says what it gains, and where.
 
+    memory: on a CPU under glibc memory that is freed between the first step and the last is kept for the next tensor.
     constants: what is equal at every step (the control picture's features, keys and values of what is read) is computed
         once, not each time.
     prefix: what both guidance halves compute alike, all that precedes the first text attention, is computed once.
-    memory: on a CPU under glibc memory that is freed between the first step and the last is kept for the next tensor.
     attention: on Hopper GPUs cuDNN's attention is preferred.
     """
 
+    memory: bool = True
     constants: bool = True
     prefix: bool = True
-    memory: bool = True
     attention: bool = True
 
 

@@ -1,0 +1,466 @@
+"""Time a step, and the tagger, against a plain path that does what the published code does.
+
+    python benchmarks/speed.py [one|eight|2k|4k|turbo|tagger|load]... [--model real|miniature] [--steps 2] [--rounds 2]
+        [--device auto] [--dtype auto] [--tile-batch 8] [--json FILE] [--plot FILE.svg] [--weights DIR]
+
+Networks of real size have seeded random weights (6.5 GB in fp32; a minute); nothing is fetched. The plain path is
+written here for clarity: one tile and one picture at a time, everything computed anew at each step by the stock
+classes; under autocast on a GPU, in fp32 on a CPU. The ladder turns on one switch of the program after the other. All
+rungs take turns in one process, as often as there are rounds; what is printed are medians, seconds and processor
+seconds per step (of a shared machine believe the second), and ratios to the plain path, for which operations are
+counted. No ratio is printed of a rung whose prediction is not the plain one's. `load` needs a folder, see load.py.
+"""
+
+import json
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from math import prod
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+import typer
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import load as loading
+from seesr_cli.denoise import Predictor, Tiles, controlled, denoise, guided, tiled, watched
+from seesr_cli.device import Place, choose
+from seesr_cli.models.graft import Guide, TwoReadings, build_controlnet, build_unet
+from seesr_cli.models.load import load_controlnet, load_unet
+from seesr_cli.models.tagger import PUBLISHED, Tagger
+from seesr_cli.noise import seeded
+from seesr_cli.schedule import schedule
+from seesr_cli.settings import MINIATURE
+from seesr_cli.switches import Switches
+from seesr_cli.tiles import cover
+from seesr_cli.weights import locate
+
+CONFIGS = Path(__file__).resolve().parents[1] / "tests" / "golden" / "real"
+LABELS = 4585
+GUIDANCE = 5.5
+SAME = 1e-5
+"""Of a prediction in fp32: how far it may be from the plain path's, relative."""
+NO_WORSE = 1.1
+"""Of a prediction in 16 bits: its error against fp32, in that of the plain path."""
+
+STABLE_DIFFUSION = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+}
+
+
+class Work(NamedTuple):
+    """What is predicted: `pictures` of side `side` pixels, with guidance or without, in tiles."""
+
+    side: int
+    pictures: int = 1
+    guidance: float = GUIDANCE
+    tile: int = 96
+    overlap: int = 4
+
+
+WORKS: dict[str, Work] = {
+    "one": Work(512),
+    "eight": Work(512, pictures=8),
+    "2k": Work(2048),
+    "4k": Work(4096),
+    "turbo": Work(512, guidance=1.0, overlap=32),
+}
+
+
+CASES = (*WORKS, "tagger", "load")
+
+
+class Networks(NamedTuple):
+    """The two networks of a step, and how many pixels a side of a latent pixel has."""
+
+    unet: UNet2DConditionModel
+    controlnet: ControlNetModel
+    factor: int
+
+
+class Given(NamedTuple):
+    """What a step is made from; of a guide the rows of one picture follow each other."""
+
+    latent: Tensor
+    frames: Tensor
+    guide: Guide
+    tiles: Tiles
+
+
+class Rung(NamedTuple):
+    """One way to make a step; the ladder's rungs add to one another."""
+
+    name: str
+    predict: Callable[[], Predictor]
+    switches: Switches
+
+
+class Timing(NamedTuple):
+    """Seconds and processor seconds of one step."""
+
+    wall: float
+    cpu: float
+
+
+def main(
+    cases: Annotated[list[str] | None, typer.Argument(help=f"What to time: {', '.join(CASES)}.")] = None,
+    model: Annotated[Literal["real", "miniature"], typer.Option(help="Which networks.")] = "real",
+    steps: Annotated[int, typer.Option(min=1, help="Steps of a run; a whole picture has 50.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each rung has its turn.")] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")] = "auto",
+    tile_batch: Annotated[int, typer.Option(min=1, help="Tiles or pictures in one call, on the last rung.")] = 8,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the ladders into this SVG file.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder for `load`; see load.py.")] = None,
+) -> None:
+    """Print the ladders of the cases."""
+    place = choose(device, dtype)
+    wanted = cases or ["one"]
+    if strangers := set(wanted) - set(CASES):
+        raise typer.BadParameter(f"{', '.join(strangers)}: known are {', '.join(CASES)}")
+    rate = matrix_rate(place)
+    print(f"{machine(place)}; matrix product {rate / 1e9:.0f} GF/s in {place.dtype}; {model}")
+    results: dict[str, Any] = {"machine": machine(place), "dtype": str(place.dtype), "rate": rate, "steps": steps}
+    networks = None
+    for case in wanted:
+        if case == "load":
+            results[case] = load_case(weights)
+        elif case == "tagger":
+            results[case] = tagger_case(place, rounds)
+        else:
+            networks = networks or make(model, place)
+            results[case] = ladder(case, WORKS[case], networks, place, steps, rounds, tile_batch, rate)
+    if json_file is not None:
+        json_file.write_text(json.dumps(results, indent=1))
+    if plot is not None:
+        plot.write_text(drawn(results))
+
+
+def machine(place: Place) -> str:
+    """Return what this is measured on."""
+    if place.device.type == "cuda":
+        return torch.cuda.get_device_name(place.device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+
+
+def make(model: str, place: Place) -> Networks:
+    """Return the networks of one model on `place`; those of real size are filled with seeded normals."""
+    if model == "miniature":
+        folder = locate(MINIATURE, None)
+        return joined(load_unet(MINIATURE, folder, place), load_controlnet(MINIATURE, folder, place))
+    configs = [json.loads((CONFIGS / f"{name}_config.json").read_text()) for name in ("unet", "controlnet")]
+    with torch.device("meta"):
+        unet, controlnet = build_unet(configs[0]), build_controlnet(configs[1])
+    return joined(fill(unet, place), fill(controlnet, place))
+
+
+def joined(unet: UNet2DConditionModel, controlnet: ControlNetModel) -> Networks:
+    """Return both, with the factor by which the ControlNet reduces the picture."""
+    layers = controlnet.controlnet_cond_embedding.modules()
+    return Networks(unet, controlnet, prod(layer.stride[0] for layer in layers if isinstance(layer, nn.Conv2d)))
+
+
+def fill(network: Any, place: Place) -> Any:
+    """Return a network of the meta device on `place`, its weights normal and of a size that keeps features in range."""
+    network.to_empty(device=place.device)
+    chance = torch.Generator(place.device).manual_seed(0)
+    for name, parameter in network.named_parameters():
+        spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.05
+        nn.init.normal_(parameter, std=spread, generator=chance)
+        if parameter.ndim == 1 and name.endswith("weight"):
+            nn.init.normal_(parameter, mean=1.0, std=0.1, generator=chance)
+    for parameter in network.parameters():
+        parameter.data = parameter.data.to(place.dtype)
+    return network.requires_grad_(False).eval()
+
+
+def given(work: Work, networks: Networks, device: torch.device) -> Given:
+    """Return seeded inputs of one piece of work."""
+    chance = torch.Generator().manual_seed(1)
+    rows = 2 if work.guidance > 1 else 1
+    place = next(module for module in networks.unet.modules() if isinstance(module, TwoReadings))
+    text, tokens = (part.transformer_blocks[0].attn2.to_k.in_features for part in (place.text, place.image))
+    side = work.side // networks.factor
+    guide = Guide(
+        torch.randn(work.pictures * rows, 77, text, generator=chance),
+        torch.randn(work.pictures, 145, tokens, generator=chance).repeat_interleave(rows, dim=0),
+    )
+    return Given(
+        torch.randn(work.pictures, networks.unet.config.in_channels, side, side, generator=chance).to(device),
+        torch.rand(work.pictures, 3, work.side, work.side, generator=chance).to(device),
+        Guide(*(reading.to(device, networks.unet.dtype) for reading in guide)),
+        cover((side, side), work.tile, work.overlap, device),
+    )
+
+
+def plain(networks: Networks, work: Work, parts: Given) -> Predictor:
+    """Return the prediction as the published code has it: every tile of every picture by itself, everything anew."""
+    unet, controlnet, factor = networks
+    rows = len(parts.guide.text) // work.pictures
+    casts = unet.device.type == "cuda" and unet.dtype != torch.float32
+
+    def one(crop: Tensor, frame: Tensor, guide: Guide, timestep: int) -> Tensor:
+        several, time_now = crop.to(unet.dtype).expand(rows, -1, -1, -1), torch.tensor(timestep, device=unet.device)
+        with torch.autocast("cuda", unet.dtype) if casts else nullcontext():
+            down, middle = controlnet(
+                several,
+                time_now,
+                encoder_hidden_states=guide,
+                controlnet_cond=frame.to(unet.dtype).expand(rows, -1, -1, -1),
+                return_dict=False,
+            )
+            noise = unet(
+                several,
+                time_now,
+                encoder_hidden_states=guide,
+                down_block_additional_residuals=down,
+                mid_block_additional_residual=middle,
+                return_dict=False,
+            )[0].float()
+        return noise if rows == 1 else noise[:1] + work.guidance * (noise[1:] - noise[:1])
+
+    def predict(latent: Tensor, timestep: int) -> Tensor:
+        noise = torch.zeros_like(latent)
+        for picture in range(work.pictures):
+            guide = Guide(*(reading[picture * rows : (picture + 1) * rows] for reading in parts.guide))
+            for tile in parts.tiles:
+                crop = tile.crop(latent[picture : picture + 1])
+                frame = tile.crop(parts.frames[picture : picture + 1], factor)
+                tile.crop(noise[picture : picture + 1]).add_(one(crop, frame, guide, timestep) * tile.share)
+        return noise
+
+    return predict
+
+
+def ours(networks: Networks, work: Work, parts: Given, switches: Switches, batch: int) -> Predictor:
+    """Return the program's prediction; with a batch of 1 one picture after the other, as it takes them by itself."""
+    if batch == 1 and work.pictures > 1:
+        rows = len(parts.guide.text) // work.pictures
+        each = []
+        for picture in range(work.pictures):
+            guide = Guide(*(reading[picture * rows : (picture + 1) * rows] for reading in parts.guide))
+            own = parts._replace(latent=parts.latent[:1], frames=parts.frames[picture : picture + 1], guide=guide)
+            each.append(ours(networks, work._replace(pictures=1), own, switches, 1))
+        return lambda latent, timestep: torch.cat(
+            [predict(latent[i : i + 1], timestep) for i, predict in enumerate(each)]
+        )
+    view = watched(networks.controlnet, parts.frames, networks.factor, switches)
+    predict = controlled(networks.unet, networks.controlnet, parts.guide, view, 1.0, switches)
+    if work.guidance > 1:
+        predict = guided(predict, work.guidance)
+    return tiled(predict, parts.tiles, max(1, batch // work.pictures))
+
+
+def rungs(networks: Networks, work: Work, parts: Given, place: Place, batch: int) -> Iterator[Rung]:
+    """Yield the plain path, and the program with one switch more at a time; those that do nothing here are left out."""
+    switches = Switches(memory=False, constants=False, prefix=False, attention=False)
+    yield Rung("plain", partial(plain, networks, work, parts), switches)
+    yield Rung("our way", partial(ours, networks, work, parts, switches, 1), switches)
+    for name in vars(switches):
+        useful = {"memory": place.device.type == "cpu", "attention": place.device.type == "cuda"}.get(name, True)
+        if useful and not (name == "prefix" and work.guidance <= 1):
+            switches = replace(switches, **{name: True})
+            yield Rung(f"+ {name}", partial(ours, networks, work, parts, switches, 1), switches)
+    if batch > 1 and (work.pictures > 1 or len(parts.tiles) > 1):
+        yield Rung(f"+ {batch} a call", partial(ours, networks, work, parts, switches, batch), switches)
+
+
+@torch.inference_mode()
+def ladder(
+    case: str, work: Work, networks: Networks, place: Place, steps: int, rounds: int, batch: int, rate: float
+) -> dict[str, Any]:
+    """Print and return the ladder of one case."""
+    parts = given(work, networks, place.device)
+    every = list(rungs(networks, work, parts, place, batch))
+    operations = counted(networks, work, parts)
+    agrees = agreement(networks, work, parts, every, place)
+    table = schedule(STABLE_DIFFUSION, steps)
+    times: dict[str, list[Timing]] = {rung.name: [] for rung in every}
+    peaks: dict[str, float] = {}
+    for _ in range(rounds):
+        for rung in every:
+            if place.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            times[rung.name].append(timed(rung, parts.latent, table, place))
+            peaks[rung.name] = peak(place)
+            print(f"  {rung.name}: {times[rung.name][-1]}", flush=True)
+    base = middle(times["plain"])
+    print(f"{case}: {work}, {len(parts.tiles)} tiles, {operations / 1e9:.0f} GF a step, {steps} steps, {rounds} rounds")
+    rows: dict[str, Any] = {}
+    for rung in every:
+        took = middle(times[rung.name])
+        row = {"seconds": took.wall, "cpu_seconds": took.cpu, "peak": peaks[rung.name], "error": agrees[rung.name]}
+        line = f"  {rung.name:14} {took.wall:8.3f} s {took.cpu:8.3f} cpu-s, error {agrees[rung.name]:.1e}"
+        if allowed(agrees, rung.name, place):
+            row |= {"ratio": base.wall / took.wall, "cpu_ratio": base.cpu / took.cpu}
+            share = operations / took.wall / rate
+            line += f", {row['ratio']:.2f} x ({row['cpu_ratio']:.2f} cpu), {operations / took.wall / 1e9:.0f} GF/s"
+            line += f" = {share:.0%} of the matrix rate, peak {row['peak'] / 1e9:.2f} GB"
+        else:
+            line += ": NOT the plain path's prediction, no ratio"
+        print(line)
+        rows[rung.name] = row
+    return {"work": work._asdict(), "operations": operations, "rungs": rows}
+
+
+def agreement(networks: Networks, work: Work, parts: Given, every: list[Rung], place: Place) -> dict[str, float]:
+    """Return each rung's distance, of one prediction, from the plain one in fp32, relative."""
+    if place.dtype != torch.float32:
+        exact = networks._replace(
+            **{name: deepcopy(getattr(networks, name)).float() for name in ("unet", "controlnet")}
+        )
+        full = parts._replace(guide=Guide(*(reading.float() for reading in parts.guide)))
+        truth = plain(exact, work, full)(parts.latent, 500)
+    else:
+        truth = every[0].predict()(parts.latent, 500)
+    return {rung.name: float((rung.predict()(parts.latent, 500) - truth).norm() / truth.norm()) for rung in every}
+
+
+def allowed(errors: dict[str, float], name: str, place: Place) -> bool:
+    """Return whether a rung's prediction is the plain one."""
+    if place.dtype == torch.float32:
+        return errors[name] <= SAME
+    return errors[name] <= NO_WORSE * errors["plain"]
+
+
+def timed(rung: Rung, latent: Tensor, table: Any, place: Place) -> Timing:
+    """Return what a step takes, all preparations of a picture divided among its steps."""
+    wait(place)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in denoise(latent, rung.predict(), table, seeded(0), rung.switches):
+        pass
+    wait(place)
+    count = len(table.steps)
+    return Timing((time.perf_counter() - wall) / count, (time.process_time() - cpu) / count)
+
+
+def middle(times: list[Timing]) -> Timing:
+    """Return the medians."""
+    return Timing(median(one.wall for one in times), median(one.cpu for one in times))
+
+
+def wait(place: Place) -> None:
+    """Let the device finish."""
+    if place.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak(place: Place) -> float:
+    """Return the most memory in bytes: of this rung on a GPU, of the process so far on a CPU."""
+    if place.device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def counted(networks: Networks, work: Work, parts: Given) -> int:
+    """Return the floating-point operations of a plain step, counted on the meta device (a multiply-add is two)."""
+    meta = Networks(deepcopy_meta(networks.unet), deepcopy_meta(networks.controlnet), networks.factor)
+    tile = parts.tiles[0]
+    alone = work._replace(pictures=1)
+    rows = len(parts.guide.text) // work.pictures
+    one = Given(
+        tile.crop(parts.latent[:1]).to("meta"),
+        tile.crop(parts.frames[:1], networks.factor).to("meta"),
+        Guide(*(reading[:rows].to("meta") for reading in parts.guide)),
+        (tile._replace(top=0, left=0, bottom=tile.bottom, right=tile.right, share=tile.share.to("meta")),),
+    )
+    with FlopCounterMode(display=False) as counter:
+        plain(meta, alone, one)(one.latent, 500)
+    return counter.get_total_flops() * len(parts.tiles) * work.pictures
+
+
+def deepcopy_meta(network: Any) -> Any:
+    """Return the network without its weights."""
+    memo: dict[int, Any] = {}
+    for tensor in (*network.parameters(), *network.buffers()):
+        memo[id(tensor)] = nn.Parameter(torch.empty_like(tensor, device="meta"), requires_grad=False)
+    return deepcopy(network, memo)
+
+
+def matrix_rate(place: Place) -> float:
+    """Return the best operations per second of a large matrix product, seen in five."""
+    side = 8192 if place.device.type == "cuda" else 1536
+    one = torch.randn(side, side, device=place.device, dtype=place.dtype)
+    best = float("inf")
+    for _ in range(6):
+        wait(place)
+        began = time.perf_counter()
+        one @ one
+        wait(place)
+        best = min(best, time.perf_counter() - began)
+    return 2 * side**3 / best
+
+
+@torch.inference_mode()
+def tagger_case(place: Place, rounds: int) -> dict[str, float]:
+    """Time the tagger of real size: the published code runs it once for the tags and once for the tokens."""
+    with torch.device("meta"):
+        tagger = Tagger(PUBLISHED, LABELS)
+    tagger = fill(tagger, place)
+    tagger.restore_buffers()
+    tagger.to(place.device)
+    pixels = torch.rand(1, 3, tagger.side, tagger.side).to(place.device, place.dtype)
+    walls: dict[str, list[float]] = {"twice": [], "once": []}
+    for _ in range(rounds + 1):
+        for way, times in walls.items():
+            wait(place)
+            began = time.perf_counter()
+            for _ in range(2 if way == "twice" else 1):
+                tagger(pixels)
+            wait(place)
+            times.append(time.perf_counter() - began)
+    found = {way: median(times[1:]) for way, times in walls.items()}
+    print(f"tagger: twice {found['twice']:.3f} s, once {found['once']:.3f} s, {found['twice'] / found['once']:.2f} x")
+    return found
+
+
+def load_case(folder: Path | None) -> dict[str, float]:
+    """Time from the start of a process to the end of the first step, on files that load.py wrote."""
+    if folder is None:
+        raise typer.BadParameter("load needs --weights DIR, a folder that benchmarks/load.py has filled")
+    found = {}
+    for way in ("naive", "ours"):
+        told = loading.measure(folder, way)
+        found[way] = told["imports"] + told["loading"] + told["step"]
+    print(f"load to first step: naive {found['naive']:.1f} s, ours {found['ours']:.1f} s")
+    return found
+
+
+def drawn(results: dict[str, Any]) -> str:
+    """Return the ladders as an SVG picture: a bar of seconds per rung, its ratio beside it."""
+    lines, height = [], 20
+    for case, result in results.items():
+        if not (isinstance(result, dict) and "rungs" in result):
+            continue
+        lines.append(f'<text x="10" y="{height + 14}" font-weight="bold">{case}, seconds a step</text>')
+        height += 24
+        longest = max(row["seconds"] for row in result["rungs"].values())
+        for name, row in result["rungs"].items():
+            width = 400 * row["seconds"] / longest
+            ratio = f", {row['ratio']:.2f} x" if "ratio" in row else ""
+            lines.append(f'<text x="130" y="{height + 13}" text-anchor="end">{name}</text>')
+            lines.append(f'<rect x="140" y="{height}" width="{width:.0f}" height="16" fill="#4a7"/>')
+            lines.append(f'<text x="{148 + width:.0f}" y="{height + 13}">{row["seconds"]:.2f}{ratio}</text>')
+            height += 22
+        height += 14
+    style = 'font-family="sans-serif" font-size="13"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="680" height="{height}" {style}>{"".join(lines)}</svg>\n'
+
+
+if __name__ == "__main__":
+    typer.run(main)
