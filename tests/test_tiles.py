@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seesr_cli.tiles import cover, gaussian
+from seesr_cli.tiles import SEAMLESS, cheapest, cover, gaussian, work
 
 
 @settings(deadline=None, max_examples=80)
@@ -52,3 +52,25 @@ def test_a_crop_of_a_larger_picture_is_the_same_place() -> None:
     latent = torch.arange(600.0).view(1, 1, 20, 30)
     picture = latent.repeat_interleave(8, -1).repeat_interleave(8, -2)
     assert torch.equal(tile.crop(picture, 8)[..., ::8, ::8], tile.crop(latent))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(8, 600), st.integers(8, 600))
+def test_the_cheapest_way_is_no_dearer_than_the_published(height: int, width: int) -> None:
+    tile, overlap = cheapest((height, width))
+    assert 0 <= overlap < tile
+    assert work((height, width), tile, overlap) <= work((height, width), 96, 4)
+
+
+def test_work_is_that_of_the_tiles_that_cover() -> None:
+    for size in ((64, 64), (128, 128), (256, 256), (40, 300)):
+        for tile, overlap in SEAMLESS:
+            tiles = cover(size, tile, overlap)
+            area = tiles[0].share.numel()
+            assert work(size, tile, overlap) == len(tiles) * work((area, 1), area, 0)
+
+
+def test_a_megapixel_is_one_pass_and_more_is_not() -> None:
+    assert cheapest((128, 128)) == (128, 0)
+    assert cheapest((128, 128), one_pass=96) == (64, 8)
+    assert cheapest((256, 256)) in SEAMLESS

@@ -1,7 +1,7 @@
 """A large latent in overlapping tiles, each with its share of every pixel."""
 
 from itertools import product
-from math import exp
+from math import ceil, exp, sqrt
 from typing import NamedTuple
 
 import torch
@@ -9,6 +9,12 @@ from torch import Tensor
 
 VARIANCE = 0.01
 """Of the weights' gaussian, in units of the tile's side: the published value."""
+
+SEAMLESS = ((96, 4), (64, 8))
+"""Tiles and overlaps to choose from: the published default, and the size that the networks were trained at."""
+
+ONE_PASS = 128
+"""Side of the largest latent that may be one tile where nobody asked for it; beyond it tiles cost less."""
 
 
 class Tile(NamedTuple):
@@ -71,3 +77,32 @@ def _starts(length: int, side: int, stride: int) -> list[int]:
     """Return where tiles start along one axis: every stride, the last moved back to end at `length`."""
     starts = list(range(0, max(1, length - side), stride))
     return starts if starts[-1] + side >= length else [*starts, length - side]
+
+
+def cheapest(size: tuple[int, int], one_pass: int = ONE_PASS) -> tuple[int, int]:
+    """Return (tile, overlap) of the least work for a latent of `size`, among those that were seen to give no seams.
+
+    A latent of at most one_pass × one_pass pixels may be one tile, where memory allows it. Of equal work the larger
+    tile is chosen, which sees more.
+    """
+    height, width = size
+    ways = [*SEAMLESS]
+    if height * width <= one_pass**2:
+        ways.append((ceil(sqrt(height * width)), 0))
+
+    def cost(way: tuple[int, int]) -> tuple[float, int]:
+        return work(size, *way), -way[0]
+
+    return min(ways, key=cost)
+
+
+def work(size: tuple[int, int], tile: int, overlap: int) -> float:
+    """Return the GF of a guided step of the published networks on a latent of `size` in tiles, counted by operation."""
+    height, width = size
+    if height * width <= tile * tile:
+        count, area = 1, height * width
+    else:
+        side = min(tile, height, width)
+        stride = max(1, side - overlap)
+        count, area = len(_starts(height, side, stride)) * len(_starts(width, side, stride)), side * side
+    return count * (0.6254 * area + 4.09e-5 * area**2 + 22)
