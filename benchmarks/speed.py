@@ -412,8 +412,6 @@ def tagger_case(place: Place, rounds: int) -> dict[str, float]:
     with torch.device("meta"):
         tagger = Tagger(PUBLISHED, LABELS)
     tagger = fill(tagger, place)
-    tagger.restore_buffers()
-    tagger.to(place.device)
     pixels = torch.rand(1, 3, tagger.side, tagger.side).to(place.device, place.dtype)
     walls: dict[str, list[float]] = {"twice": [], "once": []}
     for _ in range(rounds + 1):

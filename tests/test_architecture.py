@@ -23,11 +23,13 @@ FLOORS = (
     ("rates", "room"),
     ("costs",),
     ("pipeline",),
+    ("reader",),
     ("prepare", "tag", "prompt", "latent", "denoise"),
     ("models.convert",),
     ("models.load", "budget"),
     ("models.predict",),
     ("models.graft", "models.tagger", "models.keys", "bands"),
+    ("models.swin",),
     ("latents", "tiles", "colour", "noise", "schedule", "device", "memory", "weights"),
     ("image", "journal"),
     ("files",),
@@ -82,5 +84,11 @@ def test_only_the_command_line_leads_to_the_exit() -> None:
 @pytest.mark.parametrize("module", ["seesr_cli.cli", "seesr_cli.settings", "seesr_cli.weights"])
 def test_no_heavy_library_is_imported_before_it_is_needed(module: str) -> None:
     code = f"import sys, {module}; print(sorted(set(sys.modules) & {set(HEAVY)!r}))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_the_tagger_is_read_without_the_libraries_of_the_other_networks() -> None:
+    code = "import sys, seesr_cli.reader; print(sorted({'diffusers', 'transformers', 'scipy'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from seesr_cli import image
 from seesr_cli.cli import main
-from seesr_cli.pipeline import load_reader
+from seesr_cli.reader import load_reader
 from seesr_cli.settings import MODELS
 from seesr_cli.tag import Tag
 

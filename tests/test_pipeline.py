@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from seesr_cli.errors import PictureError
-from seesr_cli.pipeline import Sampled, Upscaler, load_reader
+from seesr_cli.pipeline import Sampled, Upscaler
+from seesr_cli.reader import load_reader
 from seesr_cli.settings import SEESR, TURBO, Settings
 
 QUICK = Settings(scale=2, steps=2, process_size=64)

@@ -1,8 +1,14 @@
 """The tagger's parts by a second source."""
 
+from typing import Any
+
+import pytest
 import torch
 from torch import nn
+from transformers.models.swin.configuration_swin import SwinConfig
+from transformers.models.swin.modeling_swin import SwinModel
 
+from seesr_cli.models.swin import Swin
 from seesr_cli.models.tagger import HeadLayer, Tagger
 from seesr_cli.settings import PUBLISHED_TAGGER
 
@@ -27,16 +33,21 @@ def test_a_head_layer_is_torch_s_own_attention_and_mlp() -> None:
         torch.testing.assert_close(layer(queries, tokens), expected)
 
 
-def test_built_on_the_meta_device_it_gets_back_the_buffers_it_would_have_had() -> None:
-    usual = Tagger(SMALL, labels=3)
-    with torch.device("meta"):
-        restored = Tagger(SMALL, labels=3)
-    restored.load_state_dict(usual.state_dict(), assign=True)
-    restored.restore_buffers()
-    buffers = dict(usual.named_buffers())
-    assert buffers
-    for name, buffer in restored.named_buffers():
-        assert torch.equal(buffer, buffers[name])
+@pytest.mark.parametrize("side", [384, 192])
+def test_the_backbone_is_the_stock_one(side: int) -> None:
+    torch.manual_seed(0)
+    stages = 4 if side == 384 else 3
+    sizes: dict[str, Any] = {"embed_dim": 8, "depths": [1, 2, 2, 1][:stages], "num_heads": [1, 2, 2, 4][:stages]}
+    stock = SwinModel(
+        SwinConfig(image_size=side, window_size=12, mlp_ratio=3.0, drop_path_rate=0.0, **sizes), add_pooling_layer=False
+    ).eval()
+    for parameter in stock.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    ours = Swin(side, 4, 12, 8, sizes["depths"], sizes["num_heads"], 3.0)
+    ours.load_state_dict(stock.state_dict())
+    pixels = torch.randn(2, 3, side, side)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(pixels), stock(pixels).last_hidden_state, atol=1e-4, rtol=1e-4)
 
 
 def test_the_first_token_stands_for_the_mean_of_the_others() -> None:

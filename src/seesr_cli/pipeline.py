@@ -12,7 +12,7 @@ from torch import Tensor
 from .budget import free
 from .colour import align
 from .denoise import Predictor, begin, controlled, denoise, guided, tiled, watched
-from .device import DTYPES, Place, choose
+from .device import DTYPES, choose
 from .errors import PictureError
 from .latent import Coder
 from .memory import enduring, smaller_tile
@@ -21,6 +21,7 @@ from .models.graft import Guide
 from .noise import Noise, seeded
 from .prepare import Frame, finish, prepare
 from .prompt import Fitted, Prompt, Scribe
+from .reader import assemble
 from .schedule import Schedule, schedule
 from .settings import MOST_TILE, Model, Settings
 from .sizes import Size, Sizes, sizes
@@ -114,7 +115,7 @@ class Upscaler:
         place, folder = choose(device, dtype), locate(model, weights)
         convert.prepare(model, folder, place)
         return cls(
-            _reader(model, folder, place),
+            assemble(model, folder, place),
             Scribe(*load.load_text_tower(model, folder, place)),
             Coder(load.load_vae(model, folder, place)),
             load.load_unet(model, folder, place),
@@ -261,15 +262,3 @@ class Upscaler:
             notes.append("The picture was decoded again in fp32: it went beyond the range of 16 bits.")
             return decoded
         raise PictureError("The networks went beyond the range of their numbers on this picture: use --dtype fp32.")
-
-
-def load_reader(model: Model, weights: Path | None = None, device: str = "auto", dtype: str = "auto") -> Reader:
-    """Return the model's tagger alone, ready to read pictures. Raises as `Upscaler.load` does."""
-    place, folder = choose(device, dtype), locate(model, weights)
-    convert.prepare_tagger(model, folder, place)
-    return _reader(model, folder, place)
-
-
-def _reader(model: Model, folder: Path, place: Place) -> Reader:
-    tagger = load.load_tagger(model, folder, place)
-    return Reader(tagger, load.tag_names(model, folder), load.tag_thresholds(model, folder))

@@ -37,7 +37,7 @@ def tags(
     ensure(chosen, weights, yes, quiet)
 
     def load() -> "Reader":
-        from ..pipeline import load_reader
+        from ..reader import load_reader
 
         return load_reader(chosen, weights, device, dtype)
 

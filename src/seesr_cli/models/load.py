@@ -1,24 +1,19 @@
 """Files become networks: strictly, built on the meta device, filled by assignment.
 
 The one place where `weights` (files) and the networks meet. Every loader checks the complete set of names and shapes
-first, in the published names, and says which file and which tensor is wrong.
+first, in the published names, and says which file and which tensor is wrong. The libraries that networks come from are
+imported by those loaders alone that need them: the tagger's needs none, and takes a third of the time to begin.
 """
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.controlnets.controlnet import ControlNetModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers.models.clip.configuration_clip import CLIPTextConfig
-from transformers.models.clip.modeling_clip import CLIPTextModel
-from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 from ..device import Place
 from ..errors import WeightsInvalid
@@ -26,9 +21,15 @@ from ..settings import PUBLISHED_TAGGER, Model
 from ..weights import find, places
 from ..weights.shelf import Shelf
 from . import keys
-from .graft import build_controlnet, build_unet, construct, set_padding
 from .keys import State
 from .tagger import Tagger
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from transformers.models.clip.modeling_clip import CLIPTextModel
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -39,12 +40,14 @@ PRECISIONS = {torch.float32: "", torch.float16: ".fp16", torch.bfloat16: ".bf16"
 """What stands in the names of weight files between stem and suffix, as diffusers has it."""
 
 
-def load_unet(model: Model, weights: Path, place: Place) -> UNet2DConditionModel:
+def load_unet(model: Model, weights: Path, place: Place) -> "UNet2DConditionModel":
     """Return the model's grafted UNet, on `place`, ready to run.
 
     Where the model takes its image attention from another folder (turbo), that folder's tensors of the second branch
     join those of the UNet's own file, which has none. Raises WeightsMissing or WeightsInvalid, as all loaders do.
     """
+    from .graft import build_unet
+
     config, file, state = _diffusers_folder(weights, model.unet, place)
     if model.image_attention is not None:
         _, _, donor = _diffusers_folder(weights, model.image_attention, place)
@@ -53,17 +56,23 @@ def load_unet(model: Model, weights: Path, place: Place) -> UNet2DConditionModel
     return _fill(lambda: build_unet(config), state, file, place, keys.grafted, keys.published)
 
 
-def load_controlnet(model: Model, weights: Path, place: Place) -> ControlNetModel:
+def load_controlnet(model: Model, weights: Path, place: Place) -> "ControlNetModel":
     """Return the model's grafted ControlNet, on `place`, ready to run."""
+    from .graft import build_controlnet
+
     config, file, state = _diffusers_folder(weights, model.controlnet, place)
     return _fill(lambda: build_controlnet(config), state, file, place, keys.grafted, keys.published)
 
 
-def load_vae(model: Model, weights: Path, place: Place) -> AutoencoderKL:
+def load_vae(model: Model, weights: Path, place: Place) -> "AutoencoderKL":
     """Return the model's VAE, on `place`, ready to run; files with the old attention names are read too."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    from .graft import construct, set_padding
+
     config, file, state = _diffusers_folder(weights, f"{model.base}/vae", place)
 
-    def build() -> AutoencoderKL:
+    def build() -> "AutoencoderKL":
         network = construct(AutoencoderKL, config)
         set_padding(network, config)
         return network
@@ -71,8 +80,12 @@ def load_vae(model: Model, weights: Path, place: Place) -> AutoencoderKL:
     return _fill(build, keys.vae(state), file, place)
 
 
-def load_text_tower(model: Model, weights: Path, place: Place) -> tuple[CLIPTokenizer, CLIPTextModel]:
+def load_text_tower(model: Model, weights: Path, place: Place) -> "tuple[CLIPTokenizer, CLIPTextModel]":
     """Return the model's tokenizer and its CLIP text tower, on `place`, ready to run."""
+    from transformers.models.clip.configuration_clip import CLIPTextConfig
+    from transformers.models.clip.modeling_clip import CLIPTextModel
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
     config = CLIPTextConfig.from_dict(_json(find(weights, f"{model.base}/text_encoder/config.json")))
     file = find(weights, *variants(f"{model.base}/text_encoder/{TEXT}", place.dtype))
     state = keys.published_text_tower(keys.text_tower(_safetensors(file)))
@@ -97,9 +110,7 @@ def load_tagger(model: Model, weights: Path, place: Place) -> Tagger:
     """
     if slim := _slim(model, weights, place):
         config, labels = _tagger_sizes(model, weights)
-        tagger = _fill(lambda: Tagger(config, labels), _safetensors(slim), slim, place)
-        tagger.restore_buffers()
-        return tagger.to(place.device)
+        return _fill(lambda: Tagger(config, labels), _safetensors(slim), slim, place)
     return load_published_tagger(model, weights, place)
 
 
@@ -112,9 +123,7 @@ def load_published_tagger(model: Model, weights: Path, place: Place) -> Tagger:
     )
     if strays:
         raise WeightsInvalid(f"{dape}: tensor '{strays[0]}' belongs to no weight of the tagger; get the file anew.")
-    tagger = _fill(lambda: Tagger(config, labels), state, ram, place, keys.tagger, keys.published_tagger)
-    tagger.restore_buffers()
-    return tagger.to(place.device)
+    return _fill(lambda: Tagger(config, labels), state, ram, place, keys.tagger, keys.published_tagger)
 
 
 def _tagger_sizes(model: Model, weights: Path) -> tuple[dict[str, Any], int]:

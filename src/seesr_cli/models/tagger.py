@@ -1,6 +1,6 @@
 """The tagger: a Swin transformer that gives tokens, and a head that asks them for each label.
 
-RAM (arXiv 2306.03514), and with its LoRA folded in, DAPE: the backbone is `transformers.SwinModel`, the head follows
+RAM (arXiv 2306.03514), and with its LoRA folded in, DAPE: the backbone is a Swin transformer, the head follows
 Query2Label: label vectors attend to the tokens, without attending to each other.
 """
 
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.swin.configuration_swin import SwinConfig
-from transformers.models.swin.modeling_swin import SwinModel
+
+from .swin import Swin
 
 
 class Tagger(nn.Module):
@@ -24,7 +24,15 @@ class Tagger(nn.Module):
         super().__init__()
         head = config["tagging_head"]
         self.side: int = config["image_res"]
-        self.backbone = SwinModel(_swin_config(config), add_pooling_layer=False)
+        self.backbone = Swin(
+            side=self.side,
+            patch=config["patch_size"],
+            window=config["window_size"],
+            width=config["embed_dim"],
+            depths=config["depths"],
+            heads=config["num_heads"],
+            mlp_ratio=config["mlp_ratio"],
+        )
         self.to_tokens = nn.Linear(self.backbone.num_features, head["encoder_width"])
         self.label_vectors = nn.Parameter(torch.zeros(labels, head["encoder_width"]))
         self.to_queries = nn.Linear(head["encoder_width"], head["hidden_size"])
@@ -37,33 +45,12 @@ class Tagger(nn.Module):
         pixels: [B, 3, side, side], RGB, normalised with ImageNet's mean and deviation. The first token stands for the
         mean of the others.
         """
-        cells = self.backbone(pixels).last_hidden_state
+        cells = self.backbone(pixels)
         tokens = self.to_tokens(torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1))
         queries = F.relu(self.to_queries(self.label_vectors)).expand(len(pixels), -1, -1)
         for layer in self.layers:
             queries = layer(queries, tokens)
         return self.to_logit(queries).squeeze(-1), tokens
-
-    def restore_buffers(self) -> None:
-        """Fill the backbone's constant buffers, which no file holds, after building on the meta device.
-
-        They depend on the window alone, so that of the smallest backbone with this window serves every layer.
-        """
-        config = self.backbone.config
-        smallest = SwinConfig(
-            image_size=config.patch_size * config.window_size,
-            patch_size=config.patch_size,
-            embed_dim=1,
-            depths=[1],
-            num_heads=[1],
-            window_size=config.window_size,
-        )
-        with torch.device("cpu"):
-            source = SwinModel(smallest, add_pooling_layer=False)
-        constants = {name.rpartition(".")[2]: buffer for name, buffer in source.named_buffers()}
-        for name, _ in list(self.backbone.named_buffers()):
-            owner, _, leaf = name.rpartition(".")
-            setattr(self.backbone.get_submodule(owner), leaf, constants[leaf])
 
 
 class HeadLayer(nn.Module):
@@ -91,18 +78,3 @@ class HeadLayer(nn.Module):
         attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         queries = self.attended_norm(queries + self.attended(attended))
         return self.mlp_norm(queries + self.narrow(F.gelu(self.widen(queries))))
-
-
-def _swin_config(config: Mapping[str, Any]) -> SwinConfig:
-    return SwinConfig(
-        image_size=config["image_res"],
-        patch_size=config["patch_size"],
-        embed_dim=config["embed_dim"],
-        depths=config["depths"],
-        num_heads=config["num_heads"],
-        window_size=config["window_size"],
-        mlp_ratio=float(config["mlp_ratio"]),
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        drop_path_rate=0.0,
-    )
