@@ -26,6 +26,7 @@ from seesr_cli.prepare import prepare
 from seesr_cli.prompt import compose
 from seesr_cli.schedule import Solver, schedule
 from seesr_cli.settings import MODELS, ModelName, Settings
+from seesr_cli.sizes import sizes
 from seesr_cli.tiles import cover
 from seesr_cli.weights import locate
 
@@ -108,7 +109,7 @@ def middle(picture: Tensor, size: int) -> Tensor:
 @torch.inference_mode()
 def begun(upscaler: Upscaler, picture: Tensor, settings: Settings) -> Case:
     """Return a picture's start and predictors."""
-    frame = prepare(picture, settings.scale, settings.process_size, upscaler.coder.factor)
+    frame = prepare(picture, sizes((picture.shape[-2], picture.shape[-1]), settings, upscaler.coder.factor))
     reading = upscaler.reader.read(picture)
     prompt = compose(tuple(tag.name for tag in reading.tags), settings.prompt, settings.negative)
     guide = upscaler.guide(prompt, reading, settings)

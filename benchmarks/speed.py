@@ -37,10 +37,10 @@ from seesr_cli.denoise import Predictor, Tiles, controlled, denoise, guided, til
 from seesr_cli.device import Place, choose
 from seesr_cli.models.graft import Guide, TwoReadings, build_controlnet, build_unet
 from seesr_cli.models.load import load_controlnet, load_unet
-from seesr_cli.models.tagger import PUBLISHED, Tagger
+from seesr_cli.models.tagger import Tagger
 from seesr_cli.noise import seeded
 from seesr_cli.schedule import schedule
-from seesr_cli.settings import MINIATURE
+from seesr_cli.settings import MINIATURE, PUBLISHED_TAGGER
 from seesr_cli.switches import Switches
 from seesr_cli.tiles import cover
 from seesr_cli.weights import locate
@@ -410,7 +410,7 @@ def matrix_rate(place: Place) -> float:
 def tagger_case(place: Place, rounds: int) -> dict[str, float]:
     """Time the tagger of real size: the published code runs it once for the tags and once for the tokens."""
     with torch.device("meta"):
-        tagger = Tagger(PUBLISHED, LABELS)
+        tagger = Tagger(PUBLISHED_TAGGER, LABELS)
     tagger = fill(tagger, place)
     pixels = torch.rand(1, 3, tagger.side, tagger.side).to(place.device, place.dtype)
     walls: dict[str, list[float]] = {"twice": [], "once": []}

@@ -71,8 +71,8 @@ def test_a_step_without_memory_goes_on_in_smaller_tiles(upscaler: Upscaler, monk
     picture = torch.rand(3, 160, 160, generator=torch.Generator().manual_seed(0))
     whole = upscaler.upscale(picture, QUICK)
     assert whole.notes == ()
-    large = without_memory(upscaler.unet.forward, lambda latent, *rest: latent.shape[-1] > 24)
-    monkeypatch.setattr(upscaler.unet, "forward", large)
+    entry = upscaler.unet.conv_in
+    monkeypatch.setattr(entry, "forward", without_memory(entry.forward, lambda latent: latent.shape[-1] > 24))
     told: list[tuple[int, int]] = []
     restored = upscaler.upscale(picture, QUICK, lambda done, total: told.append((done, total)))
     assert restored.notes == (
@@ -106,7 +106,8 @@ def test_a_vae_without_memory_works_in_smaller_pieces(upscaler: Upscaler, monkey
 def test_a_picture_that_no_ladder_saves_fails_alone(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = torch.rand(3, 32, 32)
     with monkeypatch.context() as patch:
-        patch.setattr(upscaler.unet, "forward", without_memory(upscaler.unet.forward, lambda *_: True))
+        entry = upscaler.unet.conv_in
+        patch.setattr(entry, "forward", without_memory(entry.forward, lambda _: True))
         with pytest.raises(PictureError, match="use a smaller --scale"):
             upscaler.upscale(picture, QUICK)
     assert upscaler.upscale(picture, QUICK).pixels.shape == (3, 64, 64)
