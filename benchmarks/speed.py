@@ -35,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import load as loading
 from seesr_cli.denoise import Predictor, Tiles, controlled, denoise, guided, tiled, watched
 from seesr_cli.device import Place, choose
+from seesr_cli.graphs import Graphs, straight
 from seesr_cli.models.graft import Guide, TwoReadings, build_controlnet, build_unet
 from seesr_cli.models.load import load_controlnet, load_unet
 from seesr_cli.models.tagger import Tagger
@@ -260,7 +261,8 @@ def ours(networks: Networks, work: Work, parts: Given, switches: Switches, batch
             [predict(latent[i : i + 1], timestep) for i, predict in enumerate(each)]
         )
     view = watched(networks.controlnet, parts.frames, networks.factor, switches)
-    predict = controlled(networks.unet, networks.controlnet, parts.guide, view, 1.0, switches)
+    run = Graphs() if switches.graphs else straight
+    predict = controlled(networks.unet, networks.controlnet, parts.guide, view, 1.0, switches, run)
     if work.guidance > 1:
         predict = guided(predict, work.guidance)
     return tiled(predict, parts.tiles, max(1, batch // work.pictures))
@@ -268,11 +270,15 @@ def ours(networks: Networks, work: Work, parts: Given, switches: Switches, batch
 
 def rungs(networks: Networks, work: Work, parts: Given, place: Place, batch: int) -> Iterator[Rung]:
     """Yield the plain path, and the program with one switch more at a time; those that do nothing here are left out."""
-    switches = Switches(memory=False, constants=False, prefix=False, attention=False)
+    switches = Switches(memory=False, constants=False, prefix=False, attention=False, graphs=False)
     yield Rung("plain", partial(plain, networks, work, parts), switches)
     yield Rung("our way", partial(ours, networks, work, parts, switches, 1), switches)
     for name in vars(switches):
-        useful = {"memory": place.device.type == "cpu", "attention": place.device.type == "cuda"}.get(name, True)
+        useful = {
+            "memory": place.device.type == "cpu",
+            "attention": place.device.type == "cuda",
+            "graphs": place.device.type == "cuda",
+        }.get(name, True)
         if useful and not (name == "prefix" and work.guidance <= 1):
             switches = replace(switches, **{name: True})
             yield Rung(f"+ {name}", partial(ours, networks, work, parts, switches, 1), switches)

@@ -30,7 +30,7 @@ FLOORS = (
     ("models.predict",),
     ("models.graft", "models.tagger", "models.keys", "bands"),
     ("models.swin",),
-    ("latents", "tiles", "colour", "noise", "schedule", "device", "memory", "weights"),
+    ("latents", "tiles", "colour", "noise", "schedule", "device", "graphs", "memory", "weights"),
     ("image", "journal"),
     ("files",),
     ("sizes",),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from conftest import OWN_GOLDEN
 from seesr_cli.denoise import controlled, guided, tiled, watched
+from seesr_cli.graphs import Compute, Graphs, Replay, straight
 from seesr_cli.models.graft import Guide, build_controlnet, build_unet
 from seesr_cli.switches import Switches
 from seesr_cli.tiles import cover
@@ -103,3 +104,27 @@ def test_a_view_is_kept_within_its_budget(networks: Networks) -> None:
     hook.remove()
     assert torch.equal(first, second)
     assert len(looked) == 4 + 1
+
+
+@torch.inference_mode()
+def test_a_replay_follows_the_latent_the_time_and_the_picture(networks: Networks) -> None:
+    recordings = []
+
+    def record(compute: Compute, slots: list[Tensor]) -> Replay:  # what CUDA does, on a CPU: compute on the same slots
+        recordings.append(1)
+        return lambda: compute(*slots)
+
+    graphs, tiles = Graphs(record), cover(SIZE, 8, 2)
+    latent, frames, guide = given(networks, 1, 2)
+    for change in (0.0, 1.0):
+        picture, read = (frames + change) / 2, Guide(guide.text + change, guide.image - change)
+        view = watched(networks[1], picture, 8)
+        usual, replayed = (
+            tiled(guided(controlled(*networks, read, view, 1.0, run=run), 5.5), tiles, 3) for run in (straight, graphs)
+        )
+        for timestep in (700, 3):
+            assert torch.equal(replayed(latent * timestep, timestep), usual(latent * timestep, timestep))
+    assert len(recordings) == 1
+    graphs.forget()
+    replayed(latent, 3)
+    assert len(recordings) == 2

@@ -10,7 +10,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from .device import attention, memory_kept
-from .models.graft import Digest, Guide, digest, repeated, spread
+from .graphs import Run, straight
+from .models.graft import Digest, Guide, Known, digest, repeated, spread
 from .models.predict import noise as noise_in
 from .models.predict import residuals
 from .noise import Noise
@@ -66,12 +67,14 @@ def controlled(
     view: View,
     control: float,
     switches: Switches = ALL,
+    run: Run = straight,
 ) -> RowPredictor:
     """Return the prediction of the UNet under its three controls: text, tokens and picture.
 
     guide: one row per prompt, of one picture after the other. view: of the frames. control: the factor of the
     ControlNet's residuals. Networks, guide and view are of one device and precision; latents go in and noise comes out
-    in float32. What does not change between steps is computed here, once.
+    in float32. What does not change between steps is computed here, once. run: how the networks are run, from tensors
+    alone, so that it can be recorded.
     """
 
     def known(times: int) -> tuple[Digest, Digest]:
@@ -89,9 +92,16 @@ def controlled(
             crops, seen = spread(crops, rows), spread(seen, rows)
         time = torch.full((1,), timestep, device=unet.device)
         by_controlnet, by_unet = known(len(tiles))
+        places = [*by_controlnet, *by_unet]
+
+        def networks(crops: Tensor, time: Tensor, seen: Tensor, *flat: Tensor) -> Tensor:
+            read = dict(zip(places, map(Known, flat[0::2], flat[1::2]), strict=True))
+            added = residuals(controlnet, crops, time, read, seen, control)
+            return noise_in(unet, crops, time, read, added)
+
+        flat = tuple(tensor for digested in (by_controlnet, by_unet) for it in digested.values() for tensor in it)
         with attention(unet.device) if switches.attention else nullcontext():
-            added = residuals(controlnet, crops, time, by_controlnet, seen, control)
-            return noise_in(unet, crops, time, by_unet, added).float()
+            return run(control, networks, (crops, time, seen, *flat)).float()
 
     return predict
 

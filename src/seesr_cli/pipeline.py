@@ -14,6 +14,7 @@ from .colour import align
 from .denoise import Predictor, begin, controlled, denoise, guided, tiled, watched
 from .device import DTYPES, choose
 from .errors import PictureError
+from .graphs import Graphs, straight
 from .latent import Coder
 from .memory import enduring, smaller_tile
 from .models import convert, load
@@ -95,6 +96,7 @@ class Upscaler:
         self.unet = unet
         self.controlnet = controlnet
         self.switches = Switches()
+        self.graphs = Graphs()
         self._schedule_config = schedule_config
         # What memory allows, as far as it has been found out; these only ever go down.
         self._tile_batch = 1
@@ -189,7 +191,8 @@ class Upscaler:
     def predictor(self, frame: Frame, guide: Guide, settings: Settings) -> Predictor:
         """Return what predicts the noise in the frame's latent; a guide of two rows is (negative, positive)."""
         view = watched(self.controlnet, frame.pixels, self.coder.factor, self.switches)
-        predict = controlled(self.unet, self.controlnet, guide, view, settings.control, self.switches)
+        run = self.graphs if self.switches.graphs and self.unet.device.type == "cuda" else straight
+        predict = controlled(self.unet, self.controlnet, guide, view, settings.control, self.switches, run)
         if len(guide.text) == 2:
             predict = guided(predict, settings.guidance)
         height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])

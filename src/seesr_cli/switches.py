@@ -12,12 +12,14 @@ class Switches:
         once, not each time.
     prefix: what both guidance halves compute alike, all that precedes the first text attention, is computed once.
     attention: on Hopper GPUs cuDNN's attention is preferred.
+    graphs: on CUDA a prediction is recorded once for each shape and replayed. Off: no GPU has run it yet.
     """
 
     memory: bool = True
     constants: bool = True
     prefix: bool = True
     attention: bool = True
+    graphs: bool = False
 
 
 ALL = Switches()
