@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seesr_cli.device import bf16_is_right, choose, has_bf16, memory_kept
+from seesr_cli.device import Place, bf16_is_right, choose, has_bf16, memory_kept, tiles_a_call
 from seesr_cli.errors import UsageError
 
 
@@ -58,3 +58,7 @@ def test_memory_is_kept_inside_and_given_back_at_the_end() -> None:
         torch.ones(large // 4)
         assert resident() - before > large / 2
     assert resident() - before < large / 2
+
+
+def test_a_cpu_predicts_one_tile_at_a_time() -> None:
+    assert tiles_a_call(Place(torch.device("cpu"), torch.float32), 96 * 96, 2) == 1

@@ -40,6 +40,13 @@ USUAL_BYTES = 2**25
 """Above it glibc maps memory: what its default grows to in a process with large tensors."""
 
 
+NUMBERS_A_PIXEL = 2**15
+"""Held at once while the networks predict, per latent pixel and row: 1.0 GB in fp32 for two rows of 64 × 64."""
+
+MOST_TILES = 8
+"""In one call; more gain nothing on any device that was measured by others."""
+
+
 class Place(NamedTuple):
     """A device and the precision of weights and activations on it."""
 
@@ -88,6 +95,17 @@ def bf16_is_right() -> bool:
 
     exact = computed(torch.float32)
     return bool((computed(torch.bfloat16) - exact).norm() <= BF16_ERROR * exact.norm())
+
+
+def tiles_a_call(place: Place, pixels: int, rows: int) -> int:
+    """Return how many tiles of `pixels` latent pixels to predict in one call: what half of the free memory holds.
+
+    On CUDA, at most MOST_TILES; elsewhere 1, because on a CPU more gained nothing.
+    """
+    if place.device.type != "cuda":
+        return 1
+    free, _ = torch.cuda.mem_get_info(place.device)
+    return max(1, min(MOST_TILES, free // 2 // (pixels * rows * NUMBERS_A_PIXEL * place.dtype.itemsize)))
 
 
 def attention(device: torch.device) -> AbstractContextManager[None]:
