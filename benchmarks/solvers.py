@@ -24,8 +24,8 @@ from seesr_cli.noise import seeded
 from seesr_cli.pipeline import Upscaler
 from seesr_cli.prepare import prepare
 from seesr_cli.prompt import compose
-from seesr_cli.schedule import Solver, schedule
-from seesr_cli.settings import MODELS, ModelName, Settings
+from seesr_cli.schedule import schedule
+from seesr_cli.settings import MODELS, ModelName, Settings, Solver
 from seesr_cli.sizes import sizes
 from seesr_cli.tiles import cover
 from seesr_cli.weights import locate

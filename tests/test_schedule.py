@@ -10,7 +10,8 @@ from torch import Tensor
 from seesr_cli.denoise import begin, denoise
 from seesr_cli.errors import UsageError, WeightsInvalid
 from seesr_cli.noise import seeded
-from seesr_cli.schedule import Solver, schedule
+from seesr_cli.schedule import schedule
+from seesr_cli.settings import Solver
 
 STABLE_DIFFUSION: dict[str, Any] = {
     "num_train_timesteps": 1000,

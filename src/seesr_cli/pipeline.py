@@ -12,7 +12,7 @@ from torch import Tensor
 from .budget import free
 from .colour import align
 from .denoise import Predictor, begin, controlled, denoise, guided, tiled, watched
-from .device import DTYPES, choose
+from .device import DTYPES, MOST_TILES, Place, choose, tiles_a_call
 from .errors import PictureError
 from .graphs import Graphs, straight
 from .latent import Coder
@@ -99,8 +99,9 @@ class Upscaler:
         self.graphs = Graphs()
         self._schedule_config = schedule_config
         # What memory allows, as far as it has been found out; these only ever go down.
-        self._tile_batch = 1
+        self._most_tiles = MOST_TILES
         self._most_tile = MOST_TILE
+        self._tiles = 1  # in a call, at present
 
     @property
     def place(self) -> tuple[str, str]:
@@ -186,7 +187,7 @@ class Upscaler:
 
     def schedule(self, settings: Settings) -> Schedule:
         """Return the schedule of a run with `settings`."""
-        return schedule(self._schedule_config, settings.steps)
+        return schedule(self._schedule_config, settings.steps, settings.solver)
 
     def predictor(self, frame: Frame, guide: Guide, settings: Settings) -> Predictor:
         """Return what predicts the noise in the frame's latent; a guide of two rows is (negative, positive)."""
@@ -198,7 +199,10 @@ class Upscaler:
         height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
         side = self._tile_side(settings)
         overlap = settings.overlap if side == settings.tile else min(settings.overlap, side // 2)
-        return tiled(predict, cover((height, width), side, overlap, self.unet.device), self._tile_batch)
+        tiles = cover((height, width), side, overlap, self.unet.device)
+        place = Place(self.unet.device, self.unet.dtype)
+        self._tiles = min(self._most_tiles, tiles_a_call(place, tiles[0].share.numel(), len(guide.text)))
+        return tiled(predict, tiles, self._tiles)
 
     def guide(self, prompt: Prompt, reading: Reading, settings: Settings) -> Guide:
         """Return what the networks attend to: (negative, positive) with guidance, the positive prompt alone without."""
@@ -232,9 +236,10 @@ class Upscaler:
 
     def _spare_predictor(self, settings: Settings, latent: Size) -> str | None:
         """Have fewer tiles in memory at a time, or smaller ones, from now on; say so, or None where that is all."""
-        if self._tile_batch > 1:
-            self._tile_batch //= 2
-            return f"Memory ran out: {self._tile_batch} tiles are computed at a time from now on."
+        self.graphs.forget()
+        if self._tiles > 1:
+            self._most_tiles = self._tiles // 2
+            return f"Memory ran out: tiles are computed {self._most_tiles} at a time from now on."
         side = min(self._tile_side(settings), max(latent))
         if (smaller := smaller_tile(side)) is None:
             return None

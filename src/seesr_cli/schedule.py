@@ -3,16 +3,13 @@
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from math import expm1, inf, log
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .errors import UsageError, WeightsInvalid
-
-Solver = Literal["ddpm", "dpm++", "unipc"]
-"""How steps are made: ancestral sampling, the published one (DDPM, arXiv 2006.11239); DPM-Solver++(2M), arXiv
-2211.01095; UniPC of order 2, arXiv 2302.04867. The last two draw no noise and are of second order."""
+from .settings import Solver
 
 
 class Correction(NamedTuple):

@@ -12,6 +12,10 @@ from .errors import UsageError
 Start = Literal["lr", "noise"]
 Colour = Literal["adain", "wavelet", "none"]
 Format = Literal["png", "jpeg", "webp", "tiff", "avif"]
+Solver = Literal["ddpm", "dpm++", "unipc"]
+"""How steps are made: ancestral sampling, the published one (DDPM, arXiv 2006.11239); DPM-Solver++(2M), arXiv
+2211.01095; UniPC of order 2, arXiv 2302.04867. The last two draw no noise and are of second order."""
+
 Sidecar = Literal["none", "txt", "json"]
 ModelName = Literal["seesr", "turbo", "miniature"]
 
@@ -38,7 +42,7 @@ class Settings:
     scale: output side / input side, 1 to 16.
     width, height, long_edge, megapixels: the size of the result in the place of the scale. Width and height together
     are met both, and what is over is cut off evenly on two sides.
-    steps: denoising steps, 1 to 1000.
+    steps: denoising steps, 1 to 1000. solver: how they are made.
     guidance: weight of the text prompt over the negative one; at 1 and below the negative prompt is not used.
     control: factor of the ControlNet's residuals.
     prompt, negative: words added behind the tags; words to move away from.
@@ -59,6 +63,7 @@ class Settings:
     long_edge: int | None = None
     megapixels: float | None = None
     steps: int = 50
+    solver: Solver = "ddpm"
     guidance: float = 5.5
     control: float = 1.0
     prompt: str = ""
@@ -95,6 +100,7 @@ class Settings:
         _between("tile", self.tile, 8, MOST_TILE)
         _between("overlap", self.overlap, 0, self.tile - 1)
         _between("seed", self.seed, 0, 2**63 - 1)
+        _one_of("solver", self.solver, get_args(Solver))
         _one_of("start", self.start, get_args(Start))
         _one_of("colour", self.colour, get_args(Colour))
 

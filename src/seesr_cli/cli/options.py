@@ -75,7 +75,8 @@ Precision = Annotated[
     Dtype,
     typer.Option(
         "--dtype",
-        help=f"Precision of the networks; auto is fp32 on a CPU, else fp16. {default('auto')}",
+        help="Precision of the networks; auto is fp16 on a GPU, and on a CPU bf16 where it is served, else fp32. "
+        + default("auto"),
         show_default=False,
         rich_help_panel=MODEL,
     ),

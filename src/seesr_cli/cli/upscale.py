@@ -16,6 +16,7 @@ from ..settings import (
     Format,
     Settings,
     Sidecar,
+    Solver,
     Start,
 )
 from . import options
@@ -205,6 +206,12 @@ def upscale(
     device: options.Device = "auto",
     dtype: options.Precision = "auto",
     steps: Annotated[int | None, _setting("steps", "--steps", help="Denoising steps.", panel=SAMPLING)] = None,
+    solver: Annotated[
+        Solver | None,
+        _setting(
+            "solver", "--solver", help="How steps are made: as published, or without noise between.", panel=SAMPLING
+        ),
+    ] = None,
     guidance: Annotated[
         float | None,
         _setting(
@@ -284,6 +291,7 @@ def upscale(
             "long_edge": long_edge,
             "megapixels": megapixels,
             "steps": steps,
+            "solver": solver,
             "guidance": guidance,
             "control": control,
             "prompt": prompt,
