@@ -318,7 +318,7 @@ class _Run:
         record = provenance.record(
             model=request.model,
             weights=self._weights or None,
-            settings=request.settings,
+            settings=upscaler.allowed(request.settings),
             name=job.source.path.name,
             sha256=asked.sha256,
             tags=sampled.reading.tags,

@@ -1,6 +1,7 @@
 """One picture through the stages, in the order of the paper's figure."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -178,8 +179,8 @@ class Upscaler:
         stations = self._sizes(picture, settings)
         decoded = enduring(lambda: self._decode(latent, notes), self._spare_coder, notes)
         frame = prepare(picture, stations)
-        pixels = frame.crop(decoded).clamp_(0, 1)
-        aligned = align(pixels, frame.crop(frame.pixels).to(pixels.device), settings.colour)[0].cpu()
+        pixels = frame.crop(decoded).cpu().clamp_(0, 1)
+        aligned = align(pixels, frame.crop(frame.pixels), settings.colour)[0]
         if max(stations.cut) > 1:  # one row or column is the rounding of the sides
             cut = f"{stations.cut[0]} rows" if stations.cut[0] else f"{stations.cut[1]} columns"
             notes.append(f"To have just the size that was asked for, {cut} were cut off.")
@@ -197,9 +198,8 @@ class Upscaler:
         if len(guide.text) == 2:
             predict = guided(predict, settings.guidance)
         height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
-        side = self._tile_side(settings)
-        overlap = settings.overlap if side == settings.tile else min(settings.overlap, side // 2)
-        tiles = cover((height, width), side, overlap, self.unet.device)
+        allowed = self.allowed(settings)
+        tiles = cover((height, width), allowed.tile, allowed.overlap, self.unet.device)
         place = Place(self.unet.device, self.unet.dtype)
         self._tiles = min(self._most_tiles, tiles_a_call(place, tiles[0].share.numel(), len(guide.text)))
         return tiled(predict, tiles, self._tiles)
@@ -240,7 +240,7 @@ class Upscaler:
         if self._tiles > 1:
             self._most_tiles = self._tiles // 2
             return f"Memory ran out: tiles are computed {self._most_tiles} at a time from now on."
-        side = min(self._tile_side(settings), max(latent))
+        side = min(self.allowed(settings).tile, max(latent))
         if (smaller := smaller_tile(side)) is None:
             return None
         self._most_tile = smaller
@@ -259,8 +259,11 @@ class Upscaler:
         coder.move("cpu")
         return "Memory ran out: the VAE works on the CPU from now on."
 
-    def _tile_side(self, settings: Settings) -> int:
-        return min(settings.tile, self._most_tile)
+    def allowed(self, settings: Settings) -> Settings:
+        """Return `settings` as far as memory allows them: with smaller tiles where it has run out before."""
+        if settings.tile <= self._most_tile:
+            return settings
+        return replace(settings, tile=self._most_tile, overlap=min(settings.overlap, self._most_tile // 2))
 
     def _decode(self, latent: Tensor, notes: list[str]) -> Tensor:
         """Return the pixels of `latent`, all finite."""
