@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+import peak
 from seesr_cli import costs
 from seesr_cli.device import choose
 from seesr_cli.errors import ResourcesError
@@ -170,16 +171,16 @@ def test_all_results_together_must_fit_the_disk() -> None:
         check([(PHOTO, found), (PHOTO, found)], Room(None, None, int(1.5 * found.disk)))
 
 
+@pytest.mark.skipif(not peak.THERE, reason="memory is read from /proc")
 def test_the_miniature_s_peak_in_memory_is_as_forecast() -> None:
     """Within a quarter of what a process really had at most, loading and all."""
     found = of((128, 128))
-    code = """
-import resource, torch
+    code = f"""{peak.CODE}
+import torch
 from seesr_cli.pipeline import Upscaler
 from seesr_cli.settings import MINIATURE
 Upscaler.load(MINIATURE, None, "cpu", "fp32").upscale(torch.rand(3, 128, 128), MINIATURE.defaults)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak())
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    measured = int(shown.stdout) * (1 if sys.platform == "darwin" else 1024)
-    assert found.expected.host == pytest.approx(measured, rel=0.25)
+    assert found.expected.host == pytest.approx(int(shown.stdout), rel=0.25)
