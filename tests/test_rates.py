@@ -45,17 +45,31 @@ def test_what_a_picture_took_is_remembered() -> None:
     assert found.parts == pytest.approx((0.5e9, 0.5e9, 1e9, 8e9, 2e9, 1e6))
 
 
+def remember_again(took: Phases) -> None:
+    """Remember a picture whose forecast was made with what is known."""
+    found = known()
+    expected = Parts(*(part * then / now for part, then, now in zip(EXPECTED, USED.parts, found.parts, strict=True)))
+    rates.remember(CPU, "miniature", found, expected, took)
+
+
 def test_later_pictures_move_the_rates_and_do_not_replace_them() -> None:
     rates.remember(CPU, "miniature", USED, EXPECTED, Phases(4.0, 10.0, 4.0))
+    begun = known().parts.denoise
+    remember_again(TOOK)
+    assert begun < known().parts.denoise < 8e9
     for _ in range(30):
-        found = known()
-        expected = Parts(
-            *(part * then / now for part, then, now in zip(EXPECTED, USED.parts, found.parts, strict=True))
-        )
-        before = found.parts.denoise
-        rates.remember(CPU, "miniature", found, expected, TOOK)
+        remember_again(TOOK)
     assert known().parts.denoise == pytest.approx(8e9, rel=1e-3)
-    assert before < known().parts.denoise
+
+
+def test_a_run_that_others_slowed_moves_the_rates_less_than_a_faster_one() -> None:
+    rates.remember(CPU, "miniature", USED, EXPECTED, TOOK)
+    usual = known().parts.denoise
+    remember_again(TOOK._replace(steps=10 * TOOK.steps))
+    slowed = known().parts.denoise
+    assert usual / 10 < usual / 4 < slowed < usual
+    remember_again(TOOK)
+    assert slowed < (slowed * usual) ** 0.5 < known().parts.denoise < usual
 
 
 def test_models_and_precisions_have_rates_of_their_own() -> None:

@@ -19,8 +19,8 @@ Probe = tuple[Callable[[], object], int]
 
 Source = Literal["measured here in earlier runs", "probed just now", "measured in this run"]
 
-WEIGHT = 0.3
-"""Of the newest run in the exponential mean."""
+WEIGHT, FASTER = 0.3, 0.8
+"""Of the newest run in the exponential mean; and where it was faster, for other programs make a run slower only."""
 
 PROBE_SECONDS = 0.12
 """For each of the three things that are probed, about."""
@@ -86,10 +86,12 @@ def remember(place: Place, model: str, used: Rates, expected: Parts, taken: Phas
     after = expected.decode + expected.pixels
     slower = {"tagger": taken.before / before, "text": taken.before / before, "encode": taken.before / before}
     slower |= {"denoise": taken.steps / expected.denoise, "decode": taken.after / after, "pixels": taken.after / after}
-    weight = WEIGHT if key in content else 1.0
-    content[key] = {
-        part: rate / (1 - weight + weight * max(slower[part], 1e-9)) for part, rate in used.parts._asdict().items()
-    }
+
+    def moved(part: str, rate: float) -> float:
+        weight = 1.0 if key not in content else WEIGHT if slower[part] > 1 else FASTER
+        return rate / (1 - weight + weight * max(slower[part], 1e-9))
+
+    content[key] = {part: moved(part, rate) for part, rate in used.parts._asdict().items()}
     path = _path()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
