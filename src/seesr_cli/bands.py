@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
+from .sizes import Size
 from .tiles import cover
-
-Size = tuple[int, int]
 
 GLOBAL, BLENDED = 256, 64
 """Attention is global over up to GLOBAL² latents (2048² pixels of Stable Diffusion's VAE), and blended from windows of

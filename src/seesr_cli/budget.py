@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import torch
 
-from .bands import GLOBAL, QUERIES, Attention, Box, Course, Layer, Plan, Size, grid
+from .bands import GLOBAL, QUERIES, Attention, Box, Course, Layer, Plan, grid
+from .sizes import Size
 
 SPARED = 0.8
 """Of the free memory: what is taken when nobody says."""

@@ -5,9 +5,10 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
-from .bands import Course, Plan, Size, Step, decoding, encoding, run
+from .bands import Course, Plan, Step, decoding, encoding, run
 from .budget import free, plan, whole
 from .noise import Noise
+from .sizes import Size
 
 
 class Coder:
