@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seesr_cli import __version__
+from seesr_cli import journal as journal_module
 from seesr_cli.files import replacing
 from seesr_cli.journal import JOURNAL, LOCK, Journal, Key, _holders
 
@@ -531,6 +532,29 @@ def test_lines_of_processes_that_write_at_once_are_all_readable(tmp_path: Path) 
     journal = Journal.open(tmp_path)
     assert journal.notes == []
     assert [journal.state(path, NEW) for path in tmp_path.glob("*.png")] == ["done"] * 400
+
+
+@pytest.mark.parametrize("half", [1, 100, -1])
+def test_a_line_that_is_finished_while_its_half_is_read_is_known(
+    tmp_path: Path, half: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "a.png"
+    make(Journal.open(tmp_path), target, NEW)
+    line = (tmp_path / JOURNAL).read_bytes()
+    (tmp_path / JOURNAL).write_bytes(line[:half])
+    real = journal_module._parsed
+
+    def finished_meanwhile(text: bytes) -> object:
+        if text == line[:half] and (tmp_path / JOURNAL).stat().st_size < len(line):
+            (tmp_path / JOURNAL).write_bytes(line)
+        return real(text)
+
+    monkeypatch.setattr(journal_module, "_parsed", finished_meanwhile)
+    journal = Journal.open(tmp_path)
+    assert (tmp_path / JOURNAL).read_bytes() == line
+    assert journal.state(target, NEW) == "done"
+    make(journal, tmp_path / "b.png", NEW)
+    assert journal.state(tmp_path / "b.png", NEW) == "done"
 
 
 HOLDING = """

@@ -198,12 +198,11 @@ class Journal:
                     self._end = 0  # somebody began it anew
                 file.seek(self._end)
                 for text in file:
-                    self._end += len(text) if text.endswith(b"\n") else 0
-                    if text.isspace():
-                        continue
-                    match _parsed(text):
+                    whole = text.endswith(b"\n")
+                    self._end += len(text) if whole else 0
+                    match None if text.isspace() else _parsed(text):
                         case None:
-                            unreadable += 1
+                            unreadable += not text.isspace()
                         case int():
                             later += 1
                         case name, line:
@@ -212,6 +211,9 @@ class Journal:
                                 lines.append(line)
                                 if self._since is not None:
                                     self._since.add(name)
+                    if not whole:
+                        # Further on would be its rest, if another process has written that by now: no line of its own.
+                        break
         except (FileNotFoundError, NotADirectoryError):
             self._end = 0
         except OSError as error:
