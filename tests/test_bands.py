@@ -118,17 +118,29 @@ def test_there_is_no_step_between_pieces_whose_norms_are_estimated(picture: str)
     assert one.std() > 1e-3
 
 
-def test_attention_above_its_limit_differs_a_little_and_has_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_above_its_limit_is_the_whole_s_where_means_are_of_what_is_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Squares of two by two equal latents: a mean over them stands for four, to rounding."""
     network = vae("zeros")
-    latent = torch.randn(1, 4, 24, 40)
-    whole = go(decoding(network), latent)
-    monkeypatch.setattr(bands, "GLOBAL", 16)
-    monkeypatch.setattr(bands, "BLENDED", 6)
-    windowed = go(decoding(network), latent)
-    difference = windowed - whole
-    assert 0 < difference.square().mean().sqrt() < 0.5 * whole.std()
-    # No border of a window shows: nowhere is the step between neighbours larger than the whole picture has.
-    assert windowed.diff(dim=-1).abs().max() <= 1.5 * whole.diff(dim=-1).abs().max()
+    width = network.config.block_out_channels[-1]
+    features = torch.randn(1, width, 12, 19).repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :23, :37]
+    attention = next(step for step in decoding(network) if isinstance(step, bands.Attention))
+    course = Course.of(decoding(network), (23, 37))
+
+    def attended() -> Tensor:
+        rest = bands.Rest(width, (23, 37), torch.float32, torch.device("cpu"))
+        rest.write(bands.Box(0, 0, 23, 37), features)
+        bands._attend(attention, rest, course)
+        return rest.features
+
+    with torch.inference_mode():
+        whole = attended()
+        monkeypatch.setattr(bands, "GLOBAL", 16)
+        monkeypatch.setattr(bands, "HALO", 3)
+        assert bands.coarseness((23, 37)) == 2
+        torch.testing.assert_close(attended(), whole, atol=ROUNDING, rtol=0)
+    assert (whole - features).abs().max() > 0.01
 
 
 def test_a_plan_prefers_true_statistics_and_gives_them_up_only_where_memory_is_short() -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from .bands import GLOBAL, QUERIES, Attention, Box, Course, Layer, Plan, grid
+from .bands import GLOBAL, QUERIES, Attention, Box, Course, Layer, Plan, coarseness, grid
 from .sizes import Size
 
 SPARED = 0.8
@@ -205,9 +205,13 @@ def _piece_bytes(course: Course, span: tuple[int, int], piece: Size) -> int:
 
 
 def _attention_bytes(course: Course, index: int) -> int:
-    height, width = course.sizes[index]
-    window = height * width if height * width <= GLOBAL**2 else min(GLOBAL, height, width) ** 2
-    return (4 * window + 4 * min(QUERIES, window)) * course.width(index) * course.dtype.itemsize
+    """Return the bytes in use while positions attend to others: these, their keys and their values, and the means."""
+    positions = math.prod(course.sizes[index])
+    near, far = min(positions, GLOBAL**2), 0
+    if positions > near:
+        far = math.prod(-(-side // coarseness(course.sizes[index])) for side in course.sizes[index])
+    asking = 4 * min(QUERIES, near)
+    return (3 * (near + far) + far + asking) * course.width(index) * course.dtype.itemsize
 
 
 def _bytes(course: Course, indices: Sequence[int], path: Sequence[Box], plain: bool = False) -> int:
