@@ -1,19 +1,21 @@
 """What a VAE may use of the memory, and how a picture goes through it with that."""
 
 import math
-import os
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from .bands import GLOBAL, QUERIES, Attention, Box, Course, Layer, Plan, coarseness, grid
+from .room import installed, unclaimed
 from .sizes import Size
 
 SPARED = 0.8
 """Of the free memory: what is taken when nobody says."""
+
+ASSUMED = 2**33
+"""Bytes of memory of a machine that does not say."""
 
 BAND = 2**25
 """Bytes that a band works with on a CPU at most: blocks of up to 32 MiB are used again by malloc, and not cleared."""
@@ -86,25 +88,10 @@ def free(device: torch.device) -> int:
     elif device.type == "mps":
         available = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     else:
-        available = _available()
+        left = unclaimed()
+        # Where the system says only what there is in all, half of that is another's.
+        available = (installed() or ASSUMED) // 2 if left is None else left
     return 2 ** int(math.log2(max(1, SPARED * available)))
-
-
-def _available() -> int:
-    """Return the bytes of memory that may still be asked for: half of all, where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        # Windows has no sysconf either.
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**32
-    group = Path("/sys/fs/cgroup")
-    try:
-        most, used = int((group / "memory.max").read_text()), int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no limit is the word "max"
-        return available
-    cached = next(line for line in (group / "memory.stat").read_text().splitlines() if line.startswith("file "))
-    return min(available, most - used + int(cached.split()[1]))
 
 
 class _Rests(NamedTuple):
