@@ -8,6 +8,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
+import peak
 from seesr_cli import bands, budget
 from seesr_cli.bands import Course, Plan, decoding, encoding
 from seesr_cli.models.graft import construct, set_padding
@@ -184,26 +185,35 @@ def test_real_networks_keep_within_the_stated_memory_at_any_size() -> None:
             assert plan.overhead < 1.3
 
 
-PEAK = """
+USED = f"""
 import sys, torch
+{peak.CODE}
 from test_bands import vae
+from seesr_cli.device import memory_kept
 from seesr_cli.latent import Coder
+from seesr_cli.noise import seeded
 torch.set_num_threads(1)
-def status(name):
-    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
-coder, side = Coder(vae("zeros", attention=False), int(sys.argv[2])), int(sys.argv[1])
-coder.decode(torch.randn(1, 4, 32, 32))
+side, encodes, coder = int(sys.argv[1]), sys.argv[2] == "encode", Coder(vae("zeros", attention=False), int(sys.argv[3]))
+def work(side):
+    if encodes:
+        coder.encode(torch.rand(1, 3, side, side), seeded(0))
+    else:
+        coder.decode(torch.randn(1, 4, side // 8, side // 8))
+with memory_kept(torch.device("cpu")):
+    [torch.nn.functional.gelu(torch.ones(2**20 * size)) for size in range(1, 16)]
+work(64)
 open("/proc/self/clear_refs", "w").write("5")
-before = status("VmRSS")
-coder.decode(torch.randn(1, 4, side // 8, side // 8))
-print(status("VmHWM") - before, coder.working_memory((side, side)))
+before = peak()
+work(side)
+print(peak() - before, coder.working_memory((side, side)))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-@pytest.mark.parametrize("megabytes", [1000, 40])
-def test_the_memory_that_is_expected_is_near_what_is_used(megabytes: int) -> None:
-    command = [sys.executable, "-c", PEAK, "512", str(megabytes * 10**6)]
+@pytest.mark.skipif(not peak.THERE, reason="reads the peak from /proc")
+@pytest.mark.parametrize("way", ["encode", "decode"])
+def test_pieces_use_no_more_memory_than_expected_and_not_much_less(way: str) -> None:
+    """After steps of denoising, whose freed memory lies about."""
+    command = [sys.executable, "-c", USED, "512", way, str(30 * 10**6)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd="tests")
     used, expected = map(int, shown.stdout.split())
-    assert 0.7 * used <= expected <= 2 * used, (used, expected)
+    assert used <= expected <= 1.25 * used + budget.BESIDES, (used, expected)

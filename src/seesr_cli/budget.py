@@ -23,8 +23,11 @@ BAND = 2**25
 REDUCED = 0.07
 """Of the operations of joined steps: what may be spent on measuring their norms."""
 
-SLACK = 2.5
-"""What joined steps hold over what they need: glibc keeps what is freed in blocks below 32 MiB; measured 2.0 to 2.5."""
+SLACK = 1.15
+"""What joined steps hold at most over what they need, as measured: blocks below what `memory_returned` maps stay."""
+
+BESIDES = 2**25
+"""Bytes in use beside the features, at most: oneDNN's kernels and their scratch; measured 9 to 24 MB."""
 
 LEAST = 8
 """Side of the smallest piece."""
@@ -205,7 +208,7 @@ def _bytes(course: Course, indices: Sequence[int], path: Sequence[Box], plain: b
     """Return the most that `bands.through` uses at a time to make one box; if `plain`, what the networks use.
 
     path: what each step is given, and the last one makes. diffusers' networks apply the activation to a copy, and torch
-    copies what a convolution is given in rows and columns into its own order.
+    copies what a convolution is given in rows and columns into its own order, and what it makes back.
     """
     kept = most = 0
     for index in indices:
@@ -217,7 +220,7 @@ def _bytes(course: Course, indices: Sequence[int], path: Sequence[Box], plain: b
             most = max(most, kept + (0 if layer.keeps else given) + given * (2 if plain else 1))
         wide = 4 * given if layer.doubles else given
         if plain:
-            most = max(most, kept + 2 * wide + max(made, wide))
+            most = max(most, kept + 2 * wide + max(2 * made, wide))
         else:
             # Doubled and cut, or padded, it is there a second time, beside what comes of it.
             most = max(most, kept + given + wide + (max(wide, made) if layer.doubles else made))
