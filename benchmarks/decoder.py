@@ -1,8 +1,8 @@
-"""Compare the memory that decoding takes with what is expected; Linux only, seeded random weights.
+"""Compare the memory that encoding and decoding take with what is expected; Linux only, seeded random weights.
 
-    python benchmarks/decoder.py SIZE MEGABYTES [--narrow 4] [--threads 2]
+    python benchmarks/decoder.py SIZE MEGABYTES [--narrow 4] [--threads 2] [--encode]
 
-Prints the plan, expected and used bytes (peak of the resident set over what was there before), and seconds.
+Prints the plan, expected and used bytes (peak of the resident set over what was there before), and processor seconds.
 """
 
 import time
@@ -13,9 +13,10 @@ import torch
 import typer
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-from seesr_cli.bands import Course, decoding
-from seesr_cli.budget import plan
+from seesr_cli.bands import Course, decoding, encoding
+from seesr_cli.budget import BESIDES, plan, whole
 from seesr_cli.latent import Coder
+from seesr_cli.noise import seeded
 
 
 def main(
@@ -23,8 +24,9 @@ def main(
     megabytes: Annotated[int, typer.Argument(help="The budget.")],
     narrow: Annotated[int, typer.Option(help="Divide the published channels by this: as much faster, squared.")] = 1,
     threads: Annotated[int, typer.Option(help="Cores to compute with.")] = 2,
+    encode: Annotated[bool, typer.Option(help="Encode a picture, in the place of decoding a latent.")] = False,
 ) -> None:
-    """Decode a random latent of SIZE within MEGABYTES."""
+    """Decode a random latent of SIZE, or encode a random picture, within MEGABYTES."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     channels = tuple(each // narrow for each in (128, 256, 512, 512))
@@ -32,21 +34,22 @@ def main(
     vae = AutoencoderKL(
         down_block_types=down, up_block_types=up, block_out_channels=channels, layers_per_block=2, norm_num_groups=32
     )
-    coder, side = Coder(vae.eval(), megabytes * 10**6), size // coder_factor(channels)
-    chosen = plan(Course.of(decoding(vae), (side, side)), megabytes * 10**6)
+    coder = Coder(vae.eval(), megabytes * 10**6)
+    side = size // coder.factor
+    course = Course.of(encoding(vae), (size, size)) if encode else Course.of(decoding(vae), (side, side))
+    chosen = plan(course, megabytes * 10**6)
     print("whole" if chosen is None else chosen._replace(rows=()))
     coder.decode(torch.randn(1, 4, 4, 4))
+    given = torch.rand(1, 3, size, size) if encode else torch.randn(1, 4, side, side)
     Path("/proc/self/clear_refs").write_text("5")
-    before, started = resident("VmRSS"), time.monotonic()
-    coder.decode(torch.randn(1, 4, side, side))
-    used, seconds = resident("VmHWM") - before, time.monotonic() - started
-    need = coder.working_memory((size, size)) if chosen is None else chosen.memory + 12 * size * size
+    before, started = resident("VmRSS"), time.process_time()
+    if encode:
+        coder.encode(given, seeded(0))
+    else:
+        coder.decode(given)
+    used, seconds = resident("VmHWM") - before, time.process_time() - started
+    need = (whole(course) if chosen is None else chosen.memory) + BESIDES + (0 if encode else 12 * size * size)
     print(f"expected {need / 1e6:.0f} MB, used {used / 1e6:.0f} MB, ratio {need / used:.2f}, {seconds:.1f} s")
-
-
-def coder_factor(channels: tuple[int, ...]) -> int:
-    """Return how many pixels a latent stands for along each side."""
-    return 2 ** (len(channels) - 1)
 
 
 def resident(name: str) -> int:

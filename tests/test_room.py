@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from seesr_cli import room
+import peak
+from seesr_cli import budget, room
 from seesr_cli.device import choose
 
 CPU = choose("cpu")
+MIB = 2**20
 
 
 def test_there_is_room_here(tmp_path: Path) -> None:
@@ -42,3 +45,31 @@ def test_no_limit_is_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "memory.max").write_text("max\n")
     monkeypatch.setattr(room, "_GROUPS", tmp_path)
     assert room._limits() == []
+
+
+@pytest.mark.skipif(not peak.THERE, reason="memory is read from /proc")
+def test_what_the_process_has_is_room_for_it_but_may_not_be_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group is allowed 900 MiB, 400 of them are in use, and some of those are this process's."""
+    (tmp_path / "memory.max").write_text(f"{900 * MIB}\n")
+    (tmp_path / "memory.current").write_text(f"{400 * MIB}\n")
+    (tmp_path / "memory.stat").write_text("inactive_file 0\n")
+    monkeypatch.setattr(room, "_GROUPS", tmp_path)
+    assert room.unclaimed() == 500 * MIB
+    host = room.room(CPU, tmp_path).host
+    assert host is not None
+    assert host > 540 * MIB  # a process with torch in it has more than 40
+    assert budget.free(torch.device("cpu")) == 256 * MIB
+
+
+def test_of_a_machine_that_says_nothing_the_installed_memory_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_MEMORY", tmp_path / "none")
+    monkeypatch.setattr(room, "_GROUPS", tmp_path)
+    assert room.unclaimed() is None
+    installed = room.installed()
+    assert installed is not None
+    assert room.room(CPU, tmp_path).host == installed
+    assert installed // 8 < budget.free(torch.device("cpu")) < installed // 2

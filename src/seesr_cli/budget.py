@@ -1,19 +1,21 @@
 """What a VAE may use of the memory, and how a picture goes through it with that."""
 
 import math
-import os
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from .bands import GLOBAL, QUERIES, Attention, Box, Course, Layer, Plan, grid
+from .bands import GLOBAL, QUERIES, Attention, Box, Course, Layer, Plan, coarseness, grid
+from .room import installed, unclaimed
 from .sizes import Size
 
 SPARED = 0.8
 """Of the free memory: what is taken when nobody says."""
+
+ASSUMED = 2**33
+"""Bytes of memory of a machine that does not say."""
 
 BAND = 2**25
 """Bytes that a band works with on a CPU at most: blocks of up to 32 MiB are used again by malloc, and not cleared."""
@@ -21,8 +23,11 @@ BAND = 2**25
 REDUCED = 0.07
 """Of the operations of joined steps: what may be spent on measuring their norms."""
 
-SLACK = 2.5
-"""What joined steps hold over what they need: glibc keeps what is freed in blocks below 32 MiB; measured 2.0 to 2.5."""
+SLACK = 1.15
+"""What joined steps hold at most over what they need, as measured: blocks below what `memory_returned` maps stay."""
+
+BESIDES = 2**25
+"""Bytes in use beside the features, at most: oneDNN's kernels and their scratch; measured 9 to 24 MB."""
 
 LEAST = 8
 """Side of the smallest piece."""
@@ -86,25 +91,10 @@ def free(device: torch.device) -> int:
     elif device.type == "mps":
         available = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     else:
-        available = _available()
+        left = unclaimed()
+        # Where the system says only what there is in all, half of that is another's.
+        available = (installed() or ASSUMED) // 2 if left is None else left
     return 2 ** int(math.log2(max(1, SPARED * available)))
-
-
-def _available() -> int:
-    """Return the bytes of memory that may still be asked for: half of all, where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        # Windows has no sysconf either.
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**32
-    group = Path("/sys/fs/cgroup")
-    try:
-        most, used = int((group / "memory.max").read_text()), int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no limit is the word "max"
-        return available
-    cached = next(line for line in (group / "memory.stat").read_text().splitlines() if line.startswith("file "))
-    return min(available, most - used + int(cached.split()[1]))
 
 
 class _Rests(NamedTuple):
@@ -205,16 +195,20 @@ def _piece_bytes(course: Course, span: tuple[int, int], piece: Size) -> int:
 
 
 def _attention_bytes(course: Course, index: int) -> int:
-    height, width = course.sizes[index]
-    window = height * width if height * width <= GLOBAL**2 else min(GLOBAL, height, width) ** 2
-    return (4 * window + 4 * min(QUERIES, window)) * course.width(index) * course.dtype.itemsize
+    """Return the bytes in use while positions attend to others: these, their keys and their values, and the means."""
+    positions = math.prod(course.sizes[index])
+    near, far = min(positions, GLOBAL**2), 0
+    if positions > near:
+        far = math.prod(-(-side // coarseness(course.sizes[index])) for side in course.sizes[index])
+    asking = 4 * min(QUERIES, near)
+    return (3 * (near + far) + far + asking) * course.width(index) * course.dtype.itemsize
 
 
 def _bytes(course: Course, indices: Sequence[int], path: Sequence[Box], plain: bool = False) -> int:
     """Return the most that `bands.through` uses at a time to make one box; if `plain`, what the networks use.
 
     path: what each step is given, and the last one makes. diffusers' networks apply the activation to a copy, and torch
-    copies what a convolution is given in rows and columns into its own order.
+    copies what a convolution is given in rows and columns into its own order, and what it makes back.
     """
     kept = most = 0
     for index in indices:
@@ -226,7 +220,7 @@ def _bytes(course: Course, indices: Sequence[int], path: Sequence[Box], plain: b
             most = max(most, kept + (0 if layer.keeps else given) + given * (2 if plain else 1))
         wide = 4 * given if layer.doubles else given
         if plain:
-            most = max(most, kept + 2 * wide + max(made, wide))
+            most = max(most, kept + 2 * wide + max(2 * made, wide))
         else:
             # Doubled and cut, or padded, it is there a second time, beside what comes of it.
             most = max(most, kept + given + wide + (max(wide, made) if layer.doubles else made))

@@ -21,9 +21,9 @@ from .weights import locate, places
 
 Config = Mapping[str, Any]
 
-WINDOW, WINDOWS = 256, (256 / 192) ** 2
-"""Side, in latent pixels, up to which the VAE's attention is global; above it is of windows of that side, which overlap
-so that each position is in so many of them on average (`bands.GLOBAL`, `bands.BLENDED`)."""
+WINDOW, WINDOWS = 256, 2
+"""Side, in latent pixels, up to which the VAE's attention is global; above, each position attends to a window of that
+side and to as many means over the rest (`bands.GLOBAL`)."""
 
 _CHANNELS = [320, 640, 1280, 1280]
 
@@ -362,7 +362,7 @@ def _middle(walk: _Walk, config: Config, width: int, size: Size) -> None:
         for _ in range(4):
             walk.linear(width, width, prod(size))
         count = prod(size)
-        walk.attend(count, count if count <= WINDOW**2 else int(WINDOWS * WINDOW**2), width)
+        walk.attend(count, count if count <= WINDOW**2 else WINDOWS * WINDOW**2, width)
         walk.use(6 * width * count)
     walk.resnet(width, width, size)
 

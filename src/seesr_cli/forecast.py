@@ -43,9 +43,9 @@ RGB = 3 * FLOAT32
 LIVE_FRAMES = {"adain": 4, "wavelet": 9, "none": 3}
 """Pictures of the frame's size alive at most while colours are aligned, by how they are."""
 
-RESTING, ATTENDING, PIECE = 2, 4.5, 250_000_000
+RESTING, ATTENDING, FAR, PIECE = 2, 4.5, 4, 250_000_000
 """The VAE at its thriftiest: so many maps of its widest level rest whole, so many windows of them attend to each other,
-and so many bytes are in work besides; as `bands.plan` has it with a small budget."""
+and above one window to so many more of means, and so many bytes are in work besides; as `budget.plan` has it."""
 
 MOST_PER_SAMPLE: dict[Format, float] = {"png": 1.01, "tiff": 1.01, "jpeg": 1.4, "webp": 0.4, "avif": 1.3}
 """Bytes on disk for one 8-bit number of a picture of pure noise, the hardest there is, at quality 100, as measured."""
@@ -255,7 +255,9 @@ def _reading(networks: Networks) -> tuple[costs.Cost, costs.Cost]:
 def _thriftiest(networks: Networks, latent: Size, place: Place) -> int:
     """Return the bytes that the VAE works in at least when it takes a large picture in pieces."""
     position = networks.vae["block_out_channels"][-1] * place.dtype.itemsize
-    return int(position * (RESTING * prod(latent) + ATTENDING * min(prod(latent), costs.WINDOW**2))) + PIECE
+    near = min(prod(latent), costs.WINDOW**2)
+    far = near if prod(latent) > near else 0
+    return int(position * (RESTING * prod(latent) + ATTENDING * near + FAR * far)) + PIECE
 
 
 def _budget(free: int) -> int:

@@ -6,7 +6,8 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from .bands import Course, Plan, Step, decoding, encoding, run
-from .budget import free, plan, whole
+from .budget import BESIDES, free, plan, whole
+from .device import memory_returned
 from .noise import Noise
 from .sizes import Size
 
@@ -14,7 +15,7 @@ from .sizes import Size
 class Coder:
     """Encodes and decodes pictures of any size with one VAE.
 
-    budget: bytes that its work may take on the VAE's device, the weights, the input and the result apart; None: what is
+    budget: bytes that features may take on the VAE's device, the weights, the input and the result apart; None: what is
     free there. A picture that fits goes through the VAE whole; a larger one in pieces, see `bands`.
     """
 
@@ -31,15 +32,8 @@ class Coder:
         pixels: [1, 3, H, W], RGB in [0, 1], H and W multiples of `factor`. Returns [1, channels, H/factor, W/factor],
         float32. `noise` is drawn from once: the posterior is sampled, as published, not its mean taken.
         """
-        course, chosen = self._chosen(encoding(self.vae), (pixels.shape[-2], pixels.shape[-1]))
-        if chosen is None:
-            posterior = self.vae.encode((2 * pixels - 1).to(self.vae.device, self.vae.dtype)).latent_dist
-        else:
-            parameters = torch.empty(
-                (1, 2 * self.channels, *course.sizes[-1]), dtype=self.vae.dtype, device=self.vae.device
-            )
-            run(course, chosen, lambda box: 2 * box.cut(pixels) - 1, lambda box, part: box.put(parameters, part))
-            posterior = DiagonalGaussianDistribution(parameters)
+        with memory_returned(self.vae.device):
+            posterior = self._posterior(pixels)
         mean, deviation = posterior.mean.float(), posterior.std.float()
         return (mean + deviation * noise(mean.shape).to(mean.device)) * self.vae.config.scaling_factor
 
@@ -50,19 +44,8 @@ class Coder:
         They are on the VAE's device, or on the CPU where they were made in pieces. They are not finite where the VAE's
         precision was too small for the picture; see `decode_in_full_precision`.
         """
-        course, chosen = self._chosen(decoding(self.vae), (latent.shape[-2], latent.shape[-1]))
-        scale = self.vae.config.scaling_factor
-        if chosen is None:
-            unscaled = (latent / scale).to(self.vae.device, self.vae.dtype)
-            return self.vae.decode(unscaled, return_dict=False)[0].float() / 2 + 0.5
-        pixels = torch.empty(1, 3, *course.sizes[-1])
-        run(
-            course,
-            chosen,
-            lambda box: box.cut(latent) / scale,
-            lambda box, part: box.put(pixels, part.float() / 2 + 0.5),
-        )
-        return pixels
+        with memory_returned(self.vae.device):
+            return self._pixels(latent)
 
     def decode_in_full_precision(self, latent: Tensor) -> Tensor:
         """Return what `decode` does, computed in float32 whatever precision the VAE is held in."""
@@ -88,7 +71,31 @@ class Coder:
             course, chosen = self._chosen(steps, given)
             needs.append(whole(course) if chosen is None else chosen.memory)
         result = 3 * size[0] * size[1] * torch.float32.itemsize if self.vae.device.type == "cpu" else 0
-        return max(needs) + result
+        return max(needs) + BESIDES + result
+
+    def _posterior(self, pixels: Tensor) -> DiagonalGaussianDistribution:
+        course, chosen = self._chosen(encoding(self.vae), (pixels.shape[-2], pixels.shape[-1]))
+        if chosen is None:
+            return self.vae.encode((2 * pixels - 1).to(self.vae.device, self.vae.dtype)).latent_dist
+        shape = (1, 2 * self.channels, *course.sizes[-1])
+        parameters = torch.empty(shape, dtype=self.vae.dtype, device=self.vae.device)
+        run(course, chosen, lambda box: 2 * box.cut(pixels) - 1, lambda box, part: box.put(parameters, part))
+        return DiagonalGaussianDistribution(parameters)
+
+    def _pixels(self, latent: Tensor) -> Tensor:
+        course, chosen = self._chosen(decoding(self.vae), (latent.shape[-2], latent.shape[-1]))
+        scale = self.vae.config.scaling_factor
+        if chosen is None:
+            unscaled = (latent / scale).to(self.vae.device, self.vae.dtype)
+            return self.vae.decode(unscaled, return_dict=False)[0].float() / 2 + 0.5
+        pixels = torch.empty(1, 3, *course.sizes[-1])
+        run(
+            course,
+            chosen,
+            lambda box: box.cut(latent) / scale,
+            lambda box, part: box.put(pixels, part.float() / 2 + 0.5),
+        )
+        return pixels
 
     def _chosen(self, steps: tuple[Step, ...], size: Size) -> tuple[Course, Plan | None]:
         """Return the course of `steps` over a map of `size`, and its plan; None where it fits as a whole."""

@@ -4,10 +4,12 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from .device import Place
+if TYPE_CHECKING:
+    from .device import Place
 
+_MEMORY = Path("/proc/meminfo")
 _GROUPS = Path("/sys/fs/cgroup")
 _LIMITS = (  # version 2, version 1: where the groups are, the limit, what is used, and what of that can be given back
     ("", "memory.max", "memory.current", "inactive_file"),
@@ -18,7 +20,7 @@ _LIMITS = (  # version 2, version 1: where the groups are, the limit, what is us
 class Room(NamedTuple):
     """Bytes that are free; None where that cannot be known. On a CPU `device` is None: its memory is the host's.
 
-    host: what this process has already is free to it.
+    host: for the whole of this process, what it has already included.
     """
 
     device: int | None
@@ -26,12 +28,12 @@ class Room(NamedTuple):
     disk: int | None
 
 
-def room(place: Place, folder: Path) -> Room:
+def room(place: "Place", folder: Path) -> Room:
     """Return what is free on the device, in the host's memory, and on the disk of `folder` (or of where it will be)."""
     return Room(_device(place), _host(), _disk(folder))
 
 
-def _device(place: Place) -> int | None:
+def _device(place: "Place") -> int | None:
     if place.device.type != "cuda":
         return None
     import torch
@@ -40,19 +42,36 @@ def _device(place: Place) -> int | None:
     return free + torch.cuda.memory_reserved(place.device)
 
 
-def _host() -> int | None:
-    available: list[int] = []
-    own = 0
+def unclaimed() -> int | None:
+    """Return the bytes of the host's memory that may still be asked for; None where the system does not say.
+
+    What this process has is not among them, not even what it would use again.
+    """
+    available = _limits()
     with suppress(OSError, ValueError, IndexError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        lines = _MEMORY.read_text(encoding="ascii").splitlines()
         available.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
-        own = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    available += _limits()
-    if not available:
-        # Elsewhere there is no portable way to what is free; what there is in all still refuses the impossible.
-        with suppress(AttributeError, OSError, ValueError):
-            available.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(available) + own if available else None
+    return min(available, default=None)
+
+
+def installed() -> int | None:
+    """Return the bytes of memory that the host has; None where the system does not say."""
+    with suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _host() -> int | None:
+    left = unclaimed()
+    # Elsewhere there is no portable way to what is free; what there is in all still refuses the impossible.
+    return installed() if left is None else left + _own()
+
+
+def _own() -> int:
+    """Return the bytes of memory that this process has, as far as the system says."""
+    with suppress(AttributeError, OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def _limits() -> list[int]:
