@@ -308,9 +308,6 @@ class Breaking:
     def place(self) -> tuple[str, str]:
         return self.upscaler.place
 
-    def allowed(self, settings: Settings) -> Settings:
-        return self.upscaler.allowed(settings)
-
     def sample(self, *arguments: Any) -> Any:
         self.sampled += 1
         return self.upscaler.sample(*arguments)

@@ -6,9 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -115,6 +115,26 @@ def test_a_bad_picture_is_one_sentence_and_code_1(seesr: Seesr, content: bytes |
         (["--steps", "0"], "--steps 0 is out of range: give 1 to 1000."),
         (["--seed", "-1"], "--seed -1 is out of range: give 0 to 9223372036854775807."),
         (["--overlap", "200"], "--overlap 200 is out of range: give 0 to 95."),
+        (["--tile", "large"], "--tile large is not known: give auto, or 8 to 512."),
+        (
+            ["--tile", "auto", "--overlap", "8"],
+            "--overlap has no meaning with --tile auto, which chooses it too: give a",
+        ),
+        (["--guidance-within", "3"], "--guidance-within 3 is no interval: give two numbers with a comma between"),
+        (["--guidance-within", "3,1"], "--guidance-within 3,1 is no interval: give two numbers from 0 on, the smaller"),
+        (["--guidance-within", "1,3", "--guidance", "1"], "--guidance-within has no meaning at --guidance 1, which is"),
+        (
+            ["--guidance-within", "1,3", "--model", "turbo"],
+            "--guidance-within has no meaning at --guidance 1, which is",
+        ),
+        (
+            ["--preset", "fast", "--model", "turbo"],
+            "--preset fast has 15 steps, and the model turbo takes 2 steps as it",
+        ),
+        (
+            ["--preset", "balanced", "--model", "miniature"],
+            "--preset balanced has 25 steps, and the model miniature take",
+        ),
         (["--device", "toaster"], "The device 'toaster' is not known: choose auto, cpu, cuda, cuda:N or mps."),
         (["-o", "a.png"], "a.png is to be the result of a.png, but a.png is an input"),
         (["-o", "x.bmp"], "x.bmp has no suffix that is written: end it with one of .png"),
@@ -336,6 +356,36 @@ def test_like_repeats_a_result_to_the_byte(seesr: Seesr) -> None:
         2,
         "Error: a.png does not say how it was made: --like takes a result of seesr, unchanged.\n",
     )
+
+
+def told_of(sidecar: str) -> dict[str, Any]:
+    """The settings that a result says it was made with."""
+    return json.loads(Path(sidecar).read_text())["settings"]
+
+
+def test_tiles_that_were_chosen_are_what_the_result_says_and_repeats(
+    seesr: Seesr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELS, "seesr", replace(MODELS["seesr"], tilings=((8, 2),)))
+    draw("a.png")
+    assert seesr("a.png", "-o", "kept.png", "--tile", "auto", "--tags").code == 0
+    assert [told_of("kept.json")[name] for name in ("tile", "overlap")] == [9, 2]  # 10 x 8 latent pixels in one
+    assert seesr("a.png", "-o", "again.png", "--like", "kept.png").code == 0
+    assert Path("again.png").read_bytes() == Path("kept.png").read_bytes()
+    assert seesr("a.png", "-o", "other.png", "--tile", "8", "--overlap", "2", "--tags").code == 0
+    assert Path("other.png").read_bytes() != Path("kept.png").read_bytes()
+
+
+def test_options_win_over_a_preset_and_that_over_an_earlier_result(seesr: Seesr) -> None:
+    draw("a.png")
+    assert seesr("a.png", "-o", "fast.png", "--preset", "fast", "--seed", "3", "--tags").code == 0
+    fast = asdict(Settings(steps=1, process_size=64, solver="dpm++", guidance_within=(0.28, 5.42), seed=3))
+    assert told_of("fast.json") == json.loads(json.dumps(fast))
+    assert seesr("a.png", "-o", "again.png", "--like", "fast.png").code == 0
+    assert Path("again.png").read_bytes() == Path("fast.png").read_bytes()
+    like = ["--like", "fast.png", "--guidance-within", "1,2", "--preset", "published", "--tags"]
+    assert seesr("a.png", "-o", "usual.png", *like).code == 0
+    assert told_of("usual.json") == told_of("fast.json") | {"solver": "ddpm", "guidance_within": [1, 2]}
 
 
 def test_the_page_of_a_run_shows_what_became_of_the_pictures(seesr: Seesr) -> None:

@@ -60,6 +60,14 @@ def test_options_have_the_names_they_are_typed_with(monkeypatch: pytest.MonkeyPa
     assert parsed()["weights"] is None  # the miniature's are in the package, whatever the variable says
 
 
+def test_a_preset_and_an_interval_stand_there_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("seesr.toml").write_text('preset = "balanced"\nguidance-within = "0.3,5"\ntile = "auto"\n')
+    assert [parsed()[name] for name in ("preset_name", "guidance_within", "tile")] == ["balanced", "0.3,5", "auto"]
+    monkeypatch.setenv("SEESR_PRESET", "fast")
+    assert parsed()["preset_name"] == "fast"
+    assert parsed("--preset", "published")["preset_name"] == "published"
+
+
 def test_the_current_folder_s_file_stands_before_the_person_s_own(tmp_path: Path) -> None:
     own = tmp_path / "own" / "seesr" / "seesr.toml"
     own.parent.mkdir(parents=True)

@@ -57,15 +57,38 @@ def test_tiles_are_those_that_cover_the_latent(height: int, width: int, tile: in
 def test_the_published_model_at_its_own_size_takes_what_was_counted() -> None:
     found = of((128, 128), SEESR)
     assert (found.tiles, found.side, found.calls) == (1, (64, 64), 50)
-    assert found.step_operations == pytest.approx(3.27e12, rel=0.01)
+    assert found.work.denoise == pytest.approx(50 * 3.27e12, rel=0.01)
     assert found.operations == pytest.approx(50 * 3.27e12 + 3.63e12 + 0.33e12 + 0.09e12, rel=0.01)
     assert 9e9 < found.least.host < 11e9  # 2.2 billion numbers of four bytes, and what they work on
 
 
 def test_without_guidance_a_step_is_half_the_work_and_one_prompt_is_read() -> None:
     guided, plain = of((128, 128), SEESR), of((128, 128), SEESR, guidance=1.0)
-    assert plain.step_operations == guided.step_operations / 2
+    assert plain.work.denoise == guided.work.denoise / 2
     assert plain.work.text == guided.work.text / 2
+
+
+def test_a_step_without_guidance_between_others_is_half_a_step() -> None:
+    plain, some = of((128, 128), SEESR), of((128, 128), SEESR, guidance_within=(0.28, 5.42))
+    assert some.work.denoise == plain.work.denoise * (50 + 37) / 100  # timesteps 81 to 801
+    assert some.calls == plain.calls
+    assert some.refined(2.0).seconds.denoise == pytest.approx(2.0 * (50 + 37))  # the first is one of the others
+    assert (
+        of((128, 128), SEESR, guidance=1.0, guidance_within=(0.28, 5.42)).work
+        == of((128, 128), SEESR, guidance=1.0).work
+    )
+
+
+def test_chosen_tiles_are_the_least_work_that_there_is_the_memory_for() -> None:
+    whole, fixed = of((256, 256), SEESR, tile="auto"), of((256, 256), SEESR, tile=64, overlap=8)
+    assert (whole.tiles, whole.side, whole.case.settings.tile) == (1, (128, 128), 128)
+    assert whole.least.host > fixed.least.host
+    room = Room(None, int((whole.least.host + fixed.least.host) / 2 / 0.95), None)
+    tight = of((256, 256), SEESR, room=room, tile="auto")
+    assert tight == of((256, 256), SEESR, room=room, tile=64, overlap=8)
+    check([(PHOTO, tight)], room)
+    with pytest.raises(ResourcesError):
+        check([(PHOTO, of((256, 256), SEESR, room=room, tile=128))], room)
 
 
 def test_a_start_from_noise_encodes_nothing() -> None:

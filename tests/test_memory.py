@@ -82,8 +82,9 @@ def test_a_step_without_memory_goes_on_in_smaller_tiles(upscaler: Upscaler, monk
     assert told == [(0, 2), (1, 2), (2, 2)]
     assert torch.equal(restored.pixels, upscaler.upscale(picture, replace(QUICK, tile=24)).pixels)
     assert upscaler.upscale(picture, QUICK).notes == ()
-    assert upscaler.allowed(QUICK) == replace(QUICK, tile=24)
-    assert upscaler.allowed(replace(QUICK, tile=16)) == replace(QUICK, tile=16)
+    assert upscaler.tiling(QUICK, (40, 40)) == (24, 4)
+    assert upscaler.tiling(replace(QUICK, tile=16), (40, 40)) == (16, 4)
+    assert upscaler.tiling(replace(QUICK, tile="auto"), (40, 40)) == (24, 8)
 
 
 def test_a_vae_without_memory_works_in_smaller_pieces(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ def test_a_seed_gives_the_same_picture_in_any_order(upscaler: Upscaler) -> None:
     "change",
     [
         {"guidance": 1.0},
+        {"guidance_within": (0.5, 20.0)},
         {"control": 0.0},
         {"prompt": "frog"},
         {"negative": "frog"},
@@ -59,6 +60,28 @@ def test_every_setting_reaches_the_picture(upscaler: Upscaler, change: dict[str,
     usual = upscaler.upscale(picture(40, 40), QUICK).pixels
     changed = upscaler.upscale(picture(40, 40), replace(QUICK, **change)).pixels  # type: ignore[arg-type]
     assert float((usual - changed).abs().max()) > 1 / 255
+
+
+def test_guidance_within_all_noise_is_guidance_and_within_none_is_none(upscaler: Upscaler) -> None:
+    guided = upscaler.upscale(picture(40, 40), QUICK).pixels
+    alone = upscaler.upscale(picture(40, 40), replace(QUICK, guidance=1.0)).pixels
+    everywhere, nowhere = (
+        upscaler.upscale(picture(40, 40), replace(QUICK, guidance_within=within)).pixels
+        for within in ((0.0, 100.0), (90.0, 100.0))
+    )
+    assert torch.equal(everywhere, guided)
+    torch.testing.assert_close(nowhere, alone, atol=1e-4, rtol=0)
+    assert float((guided - alone).abs().max()) > 1 / 255
+
+
+def test_chosen_tiles_are_the_least_work_for_the_size(tiny_weights: Path) -> None:
+    upscaler = Upscaler.load(replace(SEESR, tilings=((8, 4),)), tiny_weights, "cpu")
+    auto = replace(QUICK, tile="auto")
+    assert upscaler.tiling(auto, (300, 80)) == (8, 4)
+    sampled = upscaler.sample(picture(40, 40), auto)
+    assert (sampled.tile, sampled.overlap) == upscaler.tiling(auto, (10, 10)) == (10, 4)
+    assert torch.equal(sampled.latent, upscaler.sample(picture(40, 40), replace(QUICK, tile=10)).latent)
+    assert not torch.equal(sampled.latent, upscaler.sample(picture(40, 40), replace(QUICK, tile=8)).latent)
 
 
 def test_progress_is_told_before_the_first_step_and_after_each(upscaler: Upscaler) -> None:

@@ -25,7 +25,12 @@ from seesr_cli.tag import Tag
 
 SHA = "5e" * 32
 SETTINGS = replace(
-    TURBO.defaults, prompt='a <b> & "c" ]]> \\ é', add_tags=("red kite",), megapixels=2.5, seed=2**63 - 1
+    TURBO.defaults,
+    guidance_within=(0.5, 3.0),
+    prompt='a <b> & "c" ]]> \\ é',
+    add_tags=("red kite",),
+    megapixels=2.5,
+    seed=2**63 - 1,
 )
 
 
@@ -278,6 +283,11 @@ def changed(**entries: Any) -> dict[str, Any]:
         (changed(add_tags=["a", 1]), "add_tags is"),
         (changed(add_tags="ab"), "add_tags is"),
         (changed(colour="sepia"), "colour is"),
+        (changed(tile="large"), "tile is"),
+        (changed(guidance_within=[1.0]), "guidance_within is"),
+        (changed(guidance_within=[1.0, 2.0, 3.0]), "guidance_within is"),
+        (changed(guidance_within="12"), "guidance_within is"),
+        (changed(guidance_within=[3.0, 1.0]), "cannot be repeated: --guidance-within 3,1"),
         (changed(steps=10**9), "cannot be repeated: --steps 1000000000 is out of range"),
         (changed(scale=10**400), "cannot be repeated: --scale"),
         (changed(guidance=float("inf")), "cannot be repeated: --guidance"),

@@ -107,6 +107,29 @@ def test_solvers_of_second_order_are_the_stock_ones(solver: Solver, stock: Any, 
     torch.testing.assert_close(last, latent, atol=1e-4, rtol=1e-4)
 
 
+def ended(steps: int, solver: Solver, spread: float) -> float:
+    """Where one deviation of noise ends up, of data spread normally, whose noise is known: N(0, spread²)."""
+    table = schedule(STABLE_DIFFUSION, steps, solver)
+    levels = {step.timestep: (step.signal_level, step.noise_level) for step in table.steps}
+
+    def known(latent: Tensor, timestep: int) -> Tensor:
+        signal, noise = levels[timestep]
+        return latent * noise / (signal**2 * spread**2 + noise**2)
+
+    signal, noise = levels[table.steps[0].timestep]
+    start = torch.full((1, 1, 1, 1), (signal**2 * spread**2 + noise**2) ** 0.5, dtype=torch.float64)
+    *_, latent = denoise(start, known, table, lambda shape: torch.zeros(shape))
+    return float(latent)
+
+
+@pytest.mark.parametrize("solver", ["dpm++", "unipc"])
+def test_twice_the_steps_are_a_quarter_of_the_error_or_less(solver: Solver) -> None:
+    """The way of a normal distribution is known: a deviation stays one."""
+    for spread in (2.0, 1.0):
+        errors = [abs(ended(steps, solver, spread) / spread - 1) for steps in (20, 40, 80)]
+        assert errors[0] > 3 * errors[1] > 9 * errors[2]
+
+
 def test_an_interval_of_noise_is_timesteps() -> None:
     chosen = schedule(STABLE_DIFFUSION, 50).within(0.28, 5.42)
     assert 1 not in chosen

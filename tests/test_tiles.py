@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seesr_cli.tiles import SEAMLESS, cheapest, cover, gaussian, work
+from seesr_cli.settings import MODELS, SEESR, TURBO, Model
+from seesr_cli.tiles import cover, gaussian, tilings, work
 
 
 @settings(deadline=None, max_examples=80)
@@ -55,22 +56,36 @@ def test_a_crop_of_a_larger_picture_is_the_same_place() -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(8, 600), st.integers(8, 600))
-def test_the_cheapest_way_is_no_dearer_than_the_published(height: int, width: int) -> None:
-    tile, overlap = cheapest((height, width))
-    assert 0 <= overlap < tile
-    assert work((height, width), tile, overlap) <= work((height, width), 96, 4)
+@given(st.integers(8, 600), st.integers(8, 600), st.sampled_from([*MODELS.values()]), st.integers(8, 512))
+def test_the_first_way_to_tile_is_the_least_work(height: int, width: int, model: Model, most: int) -> None:
+    ways = tilings((height, width), model.tilings, most)
+    assert all(0 <= overlap < side <= most for side, overlap in ways)
+    assert sorted(ways, key=lambda way: work((height, width), *way)) == ways
+    side, overlap = model.tilings[0]
+    assert most < side or work((height, width), *ways[0]) <= work((height, width), side, overlap)
 
 
 def test_work_is_that_of_the_tiles_that_cover() -> None:
     for size in ((64, 64), (128, 128), (256, 256), (40, 300)):
-        for tile, overlap in SEAMLESS:
+        for tile, overlap in SEESR.tilings:
             tiles = cover(size, tile, overlap)
             area = tiles[0].share.numel()
             assert work(size, tile, overlap) == len(tiles) * work((area, 1), area, 0)
 
 
 def test_a_megapixel_is_one_pass_and_more_is_not() -> None:
-    assert cheapest((128, 128)) == (128, 0)
-    assert cheapest((128, 128), one_pass=96) == (64, 8)
-    assert cheapest((256, 256)) in SEAMLESS
+    assert tilings((128, 128), SEESR.tilings) == [(128, 4), (64, 8), (96, 4)]
+    assert tilings((128, 128), SEESR.tilings, most=96) == [(64, 8), (96, 4)]
+    assert tilings((256, 256), SEESR.tilings) == [(64, 8), (96, 4)]
+    assert tilings((128, 128), TURBO.tilings) == [(128, 32), (96, 32)]
+
+
+def test_a_small_picture_is_one_tile_and_little_memory_means_the_safest_overlap() -> None:
+    assert tilings((64, 64), SEESR.tilings)[0] == (96, 4)
+    assert tilings((128, 128), SEESR.tilings, most=48) == [(48, 8)]
+    assert tilings((128, 128), TURBO.tilings, most=48) == [(48, 24)]
+
+
+def test_a_model_s_own_tiles_are_the_first_of_those_without_seams() -> None:
+    for model in MODELS.values():
+        assert model.tilings[0] == (model.defaults.tile, model.defaults.overlap)

@@ -318,7 +318,7 @@ class _Run:
         record = provenance.record(
             model=request.model,
             weights=self._weights or None,
-            settings=upscaler.allowed(request.settings),
+            settings=replace(request.settings, tile=sampled.tile, overlap=sampled.overlap),
             name=job.source.path.name,
             sha256=asked.sha256,
             tags=sampled.reading.tags,
@@ -349,15 +349,18 @@ class _Run:
         """Return the picture's latent: the one that an earlier run left when it failed behind it, or else a new one."""
         from .pipeline import Sampled
 
+        # A forecast knows what tiles there is the memory for.
+        planned = self._foreseen.get(job.source.path)
+        settings = self._request.settings if planned is None else planned.case.settings
         if job.target is None:
-            return upscaler.sample(picture.pixels, self._request.settings, asked.given, self._stepped)
+            return upscaler.sample(picture.pixels, settings, asked.given, self._stepped)
 
         key = Key(asked.sha256, self._digest(job, asked, of_latent=True), self._weights)
         places = latents.place(job.target), latents.kept_place(job.target)
         for place in places:
             if (found := latents.load(place, key)) is not None:
                 return Sampled.recalled(*found)
-        sampled = upscaler.sample(picture.pixels, self._request.settings, asked.given, self._stepped)
+        sampled = upscaler.sample(picture.pixels, settings, asked.given, self._stepped)
         try:
             latents.save(places[0], sampled.latent, sampled.about(), key)
         except OutputUnwritable as error:

@@ -66,6 +66,15 @@ TEXT: Config = {
 }
 """Stable Diffusion 2's text tower."""
 
+SCHEDULE: Config = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+}
+"""Stable Diffusion 2's, of the entries that count."""
+
 TAGGER: Config = {**PUBLISHED_TAGGER, "labels": 4585}
 
 
@@ -83,13 +92,14 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """The configurations of one model's networks, as their config.json files have them."""
+    """The configurations of one model's networks and of its schedule, as their files have them."""
 
     unet: Config
     controlnet: Config
     vae: Config
     text: Config
     tagger: Config
+    schedule: Config
 
     @property
     def factor(self) -> int:
@@ -129,6 +139,7 @@ def networks(model: Model, weights: Path | None = None) -> Networks:
         read(f"{model.base}/vae/config.json", VAE),
         read(f"{model.base}/text_encoder/config.json", TEXT),
         {**TAGGER, **read(model.tagger_config, TAGGER)},
+        read(f"{model.scheduler}/scheduler_config.json", SCHEDULE),
     )
 
 

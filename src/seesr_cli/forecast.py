@@ -17,8 +17,10 @@ from .device import DTYPES, Place
 from .errors import PictureError, ResourcesError
 from .rates import Parts, Phases, Rates
 from .room import Room
+from .schedule import schedule
 from .settings import EXACT_SIZES, Format, Model, Settings
 from .sizes import Size, Sizes, sizes
+from .tiles import tilings
 
 BASE = 600_000_000
 """Bytes of a process besides weights and what is counted: Python, PyTorch, diffusers, transformers (460 million), and
@@ -81,16 +83,18 @@ class Case(NamedTuple):
 class Forecast(NamedTuple):
     """What one picture will take.
 
-    side: (height, width) of a tile, in latent pixels. calls: of UNet and ControlNet, each with a row per prompt. work:
-    floating-point operations by part, a multiply-add as two; `pixels` is in pixels. expected: the peak in the room
-    there is; least: that of the thriftiest way through the VAE. disk: bytes of the result, and of the latent kept
-    beside it, at most. rates: what the time is from.
+    case: with the tiles that were chosen in the place of "auto". side: (height, width) of a tile, in latent pixels.
+    calls: of UNet and ControlNet, each with a row per prompt. first_step: the share of all steps' work that is the
+    first one's. work: floating-point operations by part, a multiply-add as two; `pixels` is in pixels. expected: the
+    peak in the room there is; least: that of the thriftiest way through the VAE. disk: bytes of the result, and of the
+    latent kept beside it, at most. rates: what the time is from.
     """
 
     case: Case
     tiles: int
     side: Size
     calls: int
+    first_step: float
     work: Parts
     expected: Memory
     least: Memory
@@ -118,15 +122,10 @@ class Forecast(NamedTuple):
         """Floating-point operations in all."""
         return sum(self.work) - self.work.pixels
 
-    def refined(self, first_step: float) -> "Forecast":
-        """Return the forecast with the rate of its first measured step, in seconds."""
-        parts = self.rates.parts._replace(denoise=self.step_operations / max(first_step, 1e-9))
+    def refined(self, seconds: float) -> "Forecast":
+        """Return the forecast with the rate of its first step, which took so many seconds."""
+        parts = self.rates.parts._replace(denoise=self.first_step * self.work.denoise / max(seconds, 1e-9))
         return self._replace(rates=Rates(parts, "measured in this run"))
-
-    @property
-    def step_operations(self) -> float:
-        """Floating-point operations of one step."""
-        return self.work.denoise / self.case.settings.steps
 
 
 def forecast(
@@ -144,6 +143,7 @@ def forecast(
 
     weights: the folder whose configurations count; None for the published (or bundled) model's. kind, bits, alpha: of
     the result. Nothing is loaded; the first call for a device, precision and model may probe it for half a second.
+    Tiles in the place of "auto" are those of the least work that there is the memory for, else of the least memory.
     """
     networks = costs.networks(model, weights)
     return _forecast(Case(stations, settings, model, place, networks, room, kind, bits, alpha))
@@ -188,14 +188,21 @@ def _forecast(case: Case) -> Forecast:
     networks, settings = case.networks, case.settings
     frame = case.sizes.padded
     latent = (frame[0] // networks.factor, frame[1] // networks.factor)
+    if settings.tile == "auto":
+        ways = [
+            _forecast(case._replace(settings=replace(settings, tile=tile, overlap=overlap)))
+            for tile, overlap in tilings(latent, case.model.tilings)
+        ]
+        return next((way for way in ways if _fits(way, case.room)), min(ways, key=lambda way: way.least))
     tiles, side = tile_count(latent, settings.tile, settings.overlap)
+    prompts = _prompts(case)
     rows = 2 if settings.guidance > 1 else 1
     call, encode, decode, text, tagger = _costs(networks, side, frame, latent, case.place.device.type == "cpu")
     work = Parts(
         tagger=tagger.operations,
         text=rows * text.operations,
         encode=encode.operations if settings.start == "lr" else 0,
-        denoise=settings.steps * tiles * rows * call.operations,
+        denoise=sum(prompts) * tiles * call.operations,
         decode=decode.operations,
         pixels=prod(frame),
     )
@@ -212,12 +219,23 @@ def _forecast(case: Case) -> Forecast:
         tiles,
         side,
         settings.steps * tiles,
+        prompts[0] / sum(prompts),
         work,
         _memory(case, parameters, call_bytes, coder),
         thrifty,
         _disk(case, latent),
         rates.rates(case.place, case.model.name, networks),
     )
+
+
+def _prompts(case: Case) -> list[int]:
+    """Return how many prompts each step follows: with guidance the negative one too."""
+    settings = case.settings
+    if settings.guidance <= 1 or settings.guidance_within is None:
+        return settings.steps * [2 if settings.guidance > 1 else 1]
+    table = schedule(case.networks.schedule, settings.steps, settings.solver)
+    guided = table.within(*settings.guidance_within)
+    return [2 if step.timestep in guided else 1 for step in table.steps]
 
 
 @lru_cache(maxsize=4096)
@@ -301,6 +319,7 @@ def _advice(picture: Forecast, room: Room) -> str:
     """Return what to do about a picture that does not fit: the mildest change of one option that makes it fit."""
     case = picture.case
     settings = case.settings
+    assert settings.tile != "auto"  # a forecast has chosen
     for side in range((max(picture.side) - 1) // 8 * 8, max(15, settings.overlap), -8):
         if side < settings.tile and _fits(_forecast(case._replace(settings=replace(settings, tile=side))), room):
             return f"use --tile {side}, which fits"

@@ -1,7 +1,6 @@
 """One picture through the stages, in the order of the paper's figure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from .budget import free
 from .colour import align
-from .denoise import Predictor, begin, controlled, denoise, guided, tiled, watched
+from .denoise import Predictor, RowPredictor, TilePredictor, begin, controlled, denoise, guided, tiled, watched, within
 from .device import DTYPES, MOST_TILES, Place, choose, tiles_a_call
 from .errors import PictureError
 from .graphs import Graphs, straight
@@ -29,7 +28,7 @@ from .settings import MOST_TILE, Model, Settings
 from .sizes import Size, Sizes, sizes
 from .switches import Switches
 from .tag import Reader, Reading, Tag, edited
-from .tiles import cover
+from .tiles import cover, tilings
 from .weights import locate
 
 OnStep = Callable[[int, int], None]
@@ -43,13 +42,15 @@ LEAST_BUDGET = 2**26
 class Sampled(NamedTuple):
     """A picture that has been read and redrawn, but is not yet pixels again: what the hours went into.
 
-    latent: free of noise, [1, C, H/f, W/f], float32. reading, fitted: tags and prompt as the networks read them. notes:
-    what the person should know of this picture, a sentence each.
+    latent: free of noise, [1, C, H/f, W/f], float32. reading, fitted: tags and prompt as the networks read them. tile,
+    overlap: as they were, whatever was asked for. notes: what the person should know of this picture, a sentence each.
     """
 
     latent: Tensor
     reading: Reading
     fitted: Fitted
+    tile: int
+    overlap: int
     notes: tuple[str, ...] = ()
 
     def about(self) -> dict[str, Any]:
@@ -60,6 +61,8 @@ class Sampled(NamedTuple):
             "prompt": self.fitted.prompt,
             "left_out": self.fitted.left_out,
             "cut": self.fitted.cut,
+            "tile": self.tile,
+            "overlap": self.overlap,
             "notes": self.notes,
         }
 
@@ -68,7 +71,8 @@ class Sampled(NamedTuple):
         """Return what `about` told of, without the tokens, which served their turn."""
         tags, near = (tuple(Tag(*entry) for entry in about[name]) for name in ("tags", "near"))
         fitted = Fitted(Prompt(*about["prompt"]), tuple(about["left_out"]), about["cut"])
-        return cls(latent, Reading(tags, torch.empty(0), near), fitted, tuple(about["notes"]))
+        reading = Reading(tags, torch.empty(0), near)
+        return cls(latent, reading, fitted, about["tile"], about["overlap"], tuple(about["notes"]))
 
 
 class Restored(NamedTuple):
@@ -90,6 +94,7 @@ class Upscaler:
         unet: UNet2DConditionModel,
         controlnet: ControlNetModel,
         schedule_config: Mapping[str, Any],
+        known_tilings: tuple[tuple[int, int], ...],
     ) -> None:
         self.reader = reader
         self.scribe = scribe
@@ -99,6 +104,7 @@ class Upscaler:
         self.switches = Switches()
         self.graphs = Graphs()
         self._schedule_config = schedule_config
+        self._known_tilings = known_tilings
         # What memory allows, as far as it has been found out; these only ever go down.
         self._most_tiles = MOST_TILES
         self._most_tile = MOST_TILE
@@ -125,6 +131,7 @@ class Upscaler:
             load.load_unet(model, folder, place),
             load.load_controlnet(model, folder, place),
             load.load_schedule_config(model, folder),
+            model.tilings,
         )
 
     def upscale(self, picture: Tensor, settings: Settings, on_step: OnStep = lambda done, total: None) -> Restored:
@@ -166,7 +173,7 @@ class Upscaler:
             notes.append(f"The prompt has no room for all of --prompt; its end is not used: {fitted.cut!r}.")
         if settings.guidance > 1 and (lost := self.scribe.lost(fitted.prompt.negative)):
             notes.append(f"The negative prompt is too long; its end is not used: {lost!r}.")
-        return Sampled(latent, reading, fitted, tuple(notes))
+        return Sampled(latent, reading, fitted, *self.tiling(settings, _size(latent)), tuple(notes))
 
     @torch.inference_mode()
     def develop(self, latent: Tensor, picture: Tensor, settings: Settings) -> tuple[Tensor, tuple[str, ...]]:
@@ -191,15 +198,24 @@ class Upscaler:
         return schedule(self._schedule_config, settings.steps, settings.solver)
 
     def predictor(self, frame: Frame, guide: Guide, settings: Settings) -> Predictor:
-        """Return what predicts the noise in the frame's latent; a guide of two rows is (negative, positive)."""
+        """Return what predicts the noise in the frame's latent; a guide of two rows is (negative, positive).
+
+        With two rows the positive one is guided, at the steps where `settings` ask for that, and alone at the others.
+        """
         view = watched(self.controlnet, frame.pixels, self.coder.factor, self.switches)
         run = self.graphs if self.switches.graphs and self.unet.device.type == "cuda" else straight
-        predict = controlled(self.unet, self.controlnet, guide, view, settings.control, self.switches, run)
+
+        def under(guide: Guide) -> RowPredictor:
+            return controlled(self.unet, self.controlnet, guide, view, settings.control, self.switches, run)
+
+        predict: TilePredictor = under(guide)
         if len(guide.text) == 2:
             predict = guided(predict, settings.guidance)
+            if settings.guidance_within is not None:
+                chosen = self.schedule(settings).within(*settings.guidance_within)
+                predict = within(chosen, predict, under(Guide(guide.text[1:], guide.image[1:])))
         height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
-        allowed = self.allowed(settings)
-        tiles = cover((height, width), allowed.tile, allowed.overlap, self.unet.device)
+        tiles = cover((height, width), *self.tiling(settings, (height, width)), self.unet.device)
         place = Place(self.unet.device, self.unet.dtype)
         self._tiles = min(self._most_tiles, tiles_a_call(place, tiles[0].share.numel(), len(guide.text)))
         return tiled(predict, tiles, self._tiles)
@@ -226,7 +242,7 @@ class Upscaler:
         def attempt(latent: Tensor, timestep: int) -> Tensor:
             def give_up() -> str | None:
                 nonlocal predict
-                said = self._spare_predictor(settings, (latent.shape[-2], latent.shape[-1]))
+                said = self._spare_predictor(settings, _size(latent))
                 predict = self.predictor(frame, guide, settings)
                 return said
 
@@ -240,7 +256,7 @@ class Upscaler:
         if self._tiles > 1:
             self._most_tiles = self._tiles // 2
             return f"Memory ran out: tiles are computed {self._most_tiles} at a time from now on."
-        side = min(self.allowed(settings).tile, max(latent))
+        side = min(self.tiling(settings, latent)[0], max(latent))
         if (smaller := smaller_tile(side)) is None:
             return None
         self._most_tile = smaller
@@ -259,11 +275,13 @@ class Upscaler:
         coder.move("cpu")
         return "Memory ran out: the VAE works on the CPU from now on."
 
-    def allowed(self, settings: Settings) -> Settings:
-        """Return `settings` as far as memory allows them: with smaller tiles where it has run out before."""
+    def tiling(self, settings: Settings, latent: Size) -> tuple[int, int]:
+        """Return side and overlap of tiles for a latent of this size: smaller ones where memory has run out before."""
+        if settings.tile == "auto":
+            return tilings(latent, self._known_tilings, self._most_tile)[0]
         if settings.tile <= self._most_tile:
-            return settings
-        return replace(settings, tile=self._most_tile, overlap=min(settings.overlap, self._most_tile // 2))
+            return settings.tile, settings.overlap
+        return self._most_tile, min(settings.overlap, self._most_tile // 2)
 
     def _decode(self, latent: Tensor, notes: list[str]) -> Tensor:
         """Return the pixels of `latent`, all finite."""
@@ -273,3 +291,7 @@ class Upscaler:
             notes.append("The picture was decoded again in fp32: it went beyond the range of 16 bits.")
             return decoded
         raise PictureError("The networks went beyond the range of their numbers on this picture: use --dtype fp32.")
+
+
+def _size(latent: Tensor) -> Size:
+    return latent.shape[-2], latent.shape[-1]

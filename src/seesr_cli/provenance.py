@@ -257,7 +257,8 @@ def _entry(values: Any, name: str, kind: Any, place: object) -> Any:
 
 
 def _typed(values: Mapping[str, Any], name: str, kind: Any, place: object) -> Any:
-    value = tuple(values[name]) if get_origin(kind) is tuple and type(values[name]) is list else values[name]
+    listed = any(get_origin(choice) is tuple for choice in (kind, *get_args(kind)))  # JSON has lists only
+    value = tuple(values[name]) if listed and type(values[name]) is list else values[name]
     if not _is_a(value, kind):
         reason = f"The record in {place} is damaged ({name} is {_shown(value)})"
         raise UsageError(f"{reason}: give the settings as options instead.")
@@ -278,5 +279,6 @@ def _is_a(value: Any, kind: Any) -> bool:
         case origin if origin in (Union, UnionType):
             return any(_is_a(value, choice) for choice in choices)
         case origin if origin is tuple:
-            return type(value) is tuple and all(_is_a(entry, choices[0]) for entry in value)
+            wanted = len(value) * choices[:1] if type(value) is tuple and choices[-1] is ... else choices
+            return type(value) is tuple and len(value) == len(wanted) and all(map(_is_a, value, wanted))
     return type(value) in ((int, float) if kind is float else (kind,))

@@ -5,6 +5,7 @@ given as weights, and the settings it was made for.
 """
 
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any, Literal, get_args
 
 from .errors import UsageError
@@ -16,6 +17,7 @@ Solver = Literal["ddpm", "dpm++", "unipc"]
 """How steps are made: ancestral sampling, the published one (DDPM, arXiv 2006.11239); DPM-Solver++(2M), arXiv
 2211.01095; UniPC of order 2, arXiv 2302.04867. The last two draw no noise and are of second order."""
 
+Preset = Literal["published", "balanced", "fast"]
 Sidecar = Literal["none", "txt", "json"]
 ModelName = Literal["seesr", "turbo", "miniature"]
 
@@ -29,7 +31,7 @@ MAX_PIXELS = 100_000_000
 """Of a result, unless the person allows more: work grows with the pixels, and a slip of the scale costs a night."""
 
 MAX_SCALE = 16
-MOST_TILE = 512
+LEAST_TILE, MOST_TILE = 8, 512
 
 EXACT_SIZES = ("width", "height", "long_edge", "megapixels")
 """The settings that ask for a size in the place of a scale."""
@@ -44,6 +46,8 @@ class Settings:
     are met both, and what is over is cut off evenly on two sides.
     steps: denoising steps, 1 to 1000. solver: how they are made.
     guidance: weight of the text prompt over the negative one; at 1 and below the negative prompt is not used.
+    guidance_within: noise over signal, least and most, between which there is guidance; beyond them the prompt alone is
+    followed, in half the work (arXiv 2404.07724). None: everywhere.
     control: factor of the ControlNet's residuals.
     prompt, negative: words added behind the tags; words to move away from.
     add_tags, drop_tags: added to what the tagger sees, and left out of it.
@@ -51,7 +55,8 @@ class Settings:
     start: begin at the noised input ("lr") or at pure noise ("noise").
     colour: how the result takes the colours of the input.
     process_size: inputs whose sides are below `process_size // scale` pixels are enlarged to it first.
-    tile, overlap: side of a latent tile and the overlap of neighbours, in latent pixels.
+    tile, overlap: side of a latent tile and the overlap of neighbours, in latent pixels. With "auto" both follow from
+    the picture's size (`tiles.tilings`), and `overlap` is not used.
     seed: of everything random, the same for each picture.
 
     Raises UsageError when a value is out of its range.
@@ -65,6 +70,7 @@ class Settings:
     steps: int = 50
     solver: Solver = "ddpm"
     guidance: float = 5.5
+    guidance_within: tuple[float, float] | None = None
     control: float = 1.0
     prompt: str = ""
     negative: str = NEGATIVE_PROMPT
@@ -74,7 +80,7 @@ class Settings:
     start: Start = "lr"
     colour: Colour = "adain"
     process_size: int = 512
-    tile: int = 96
+    tile: int | Literal["auto"] = 96
     overlap: int = 4
     seed: int = 0
 
@@ -97,8 +103,13 @@ class Settings:
         _between("guidance", self.guidance, 0, 50)
         _between("control", self.control, 0, 10)
         _between("process-size", self.process_size, 64, 4096)
-        _between("tile", self.tile, 8, MOST_TILE)
-        _between("overlap", self.overlap, 0, self.tile - 1)
+        if self.guidance_within is not None:
+            _check_interval(*self.guidance_within)
+        if not isinstance(self.tile, str):
+            _between("tile", self.tile, LEAST_TILE, MOST_TILE)
+        elif self.tile != "auto":
+            raise UsageError(f"--tile {self.tile} is not known: give auto, or {LEAST_TILE} to {MOST_TILE}.")
+        _between("overlap", self.overlap, 0, (MOST_TILE if self.tile == "auto" else self.tile) - 1)
         _between("seed", self.seed, 0, 2**63 - 1)
         _one_of("solver", self.solver, get_args(Solver))
         _one_of("start", self.start, get_args(Start))
@@ -108,6 +119,13 @@ class Settings:
 def _between(name: str, value: float, least: int, most: int) -> None:
     if not least <= value <= most:  # false for what is not a number, too
         raise UsageError(f"--{name} {value} is out of range: give {least} to {most}.")
+
+
+def _check_interval(least: float, most: float) -> None:
+    if not (0 <= least < most and isfinite(most)):
+        raise UsageError(
+            f"--guidance-within {least:g},{most:g} is no interval: give two numbers from 0 on, the smaller one first."
+        )
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -123,6 +141,7 @@ class Model:
     unet: the UNet's folder; image_attention, where given, is the folder whose image attention is put into that UNet.
     tagger: the tagger's files in the order they are merged: one slim file, or RAM's checkpoint and DAPE's LoRA.
     tags, thresholds: the list of labels and the list of their thresholds, a line each.
+    tilings: sides of tiles with their overlaps that show no seams, the default first; `--tile auto` chooses among them.
     bundled: the files are in the package, and no folder is asked for.
     """
 
@@ -136,6 +155,7 @@ class Model:
     tagger_config: str
     tags: str
     thresholds: str
+    tilings: tuple[tuple[int, int], ...]
     image_attention: str | None = None
     bundled: bool = False
     defaults: Settings = field(default_factory=Settings)
@@ -152,6 +172,7 @@ SEESR = Model(
     tagger_config="tagger_config.json",
     tags="ram_tag_list.txt",
     thresholds="ram_tag_list_threshold.txt",
+    tilings=((96, 4), (64, 8)),  # the size that it was trained at, with the least overlap that was seen to be enough
 )
 
 TURBO = replace(
@@ -161,6 +182,7 @@ TURBO = replace(
     unet="sd-turbo/unet",
     image_attention="seesr/unet",
     scheduler="sd-turbo/scheduler",
+    tilings=((96, 32),),
     defaults=Settings(steps=2, guidance=1.0, overlap=32),
 )
 
@@ -175,6 +197,7 @@ MINIATURE = Model(
     tagger_config="tagger/config.json",
     tags="tagger/tags.txt",
     thresholds="tagger/thresholds.txt",
+    tilings=((160, 16),),
     bundled=True,
     defaults=Settings(steps=1, guidance=1.0, colour="wavelet", tile=160, overlap=16),
 )
@@ -202,3 +225,26 @@ PUBLISHED_TAGGER: dict[str, Any] = {
 
 MODELS: dict[ModelName, Model] = {"seesr": SEESR, "turbo": TURBO, "miniature": MINIATURE}
 DEFAULT_MODEL: ModelName = "seesr"
+
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "published": {},
+    "balanced": {"solver": "dpm++", "steps": 25, "tile": "auto"},
+    "fast": {"solver": "dpm++", "steps": 15, "guidance_within": (0.28, 5.42), "tile": "auto"},
+}
+"""What each preset sets for the published model (docs/decisions/0028); the interval is that of arXiv 2404.07724."""
+
+
+def preset(name: Preset, model: Model) -> dict[str, Any]:
+    """Return what a preset sets for `model`: whatever any preset sets, where this one does not as the model has it.
+
+    Raises UsageError for a model that does with fewer steps than the preset has.
+    """
+    chosen, own = PRESETS[name], model.defaults
+    if chosen.get("steps", own.steps) > own.steps:
+        takes = f"{own.steps} step" + ("s" if own.steps > 1 else "")
+        raise UsageError(
+            f"--preset {name} has {chosen['steps']} steps, and the model {model.name} takes {takes} as it is: leave "
+            "--preset out."
+        )
+    named = {field for settings in PRESETS.values() for field in settings} | {"overlap"}
+    return {field: getattr(own, field) for field in named} | chosen

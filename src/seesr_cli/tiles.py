@@ -1,5 +1,6 @@
 """A large latent in overlapping tiles, each with its share of every pixel."""
 
+from collections.abc import Sequence
 from itertools import product
 from math import ceil, exp, sqrt
 from typing import NamedTuple
@@ -7,11 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .settings import MOST_TILE
+
 VARIANCE = 0.01
 """Of the weights' gaussian, in units of the tile's side: the published value."""
-
-SEAMLESS = ((96, 4), (64, 8))
-"""Tiles and overlaps to choose from: the published default, and the size that the networks were trained at."""
 
 ONE_PASS = 128
 """Side of the largest latent that may be one tile where nobody asked for it; beyond it tiles cost less."""
@@ -79,21 +79,17 @@ def _starts(length: int, side: int, stride: int) -> list[int]:
     return starts if starts[-1] + side >= length else [*starts, length - side]
 
 
-def cheapest(size: tuple[int, int], one_pass: int = ONE_PASS) -> tuple[int, int]:
-    """Return (tile, overlap) of the least work for a latent of `size`, among those that were seen to give no seams.
+def tilings(size: tuple[int, int], known: Sequence[tuple[int, int]], most: int = MOST_TILE) -> list[tuple[int, int]]:
+    """Return the ways to tile a latent of `size`, (side, overlap), that of the least work first: what "auto" means.
 
-    A latent of at most one_pass × one_pass pixels may be one tile, where memory allows it. Of equal work the larger
-    tile is chosen, which sees more.
+    They are the `known` ones and, up to ONE_PASS², one tile for all; of equal work the larger tile is first, which sees
+    more. most: the largest side that memory allows; where all are larger, that side with the overlap of the smallest.
     """
-    height, width = size
-    ways = [*SEAMLESS]
-    if height * width <= one_pass**2:
-        ways.append((ceil(sqrt(height * width)), 0))
-
-    def cost(way: tuple[int, int]) -> tuple[float, int]:
-        return work(size, *way), -way[0]
-
-    return min(ways, key=cost)
+    area, (side, overlap) = size[0] * size[1], known[0]
+    one = [(ceil(sqrt(area)), overlap)] if side**2 < area <= ONE_PASS**2 else []
+    found = [tiling for tiling in (*known, *one) if tiling[0] <= most]
+    smallest = min(known)
+    return sorted(found or [(most, min(smallest[1], most // 2))], key=lambda tiling: (work(size, *tiling), -tiling[0]))
 
 
 def work(size: tuple[int, int], tile: int, overlap: int) -> float:

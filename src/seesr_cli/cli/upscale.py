@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,14 +10,20 @@ from ..errors import UsageError, WeightsMissing
 from ..settings import (
     DEFAULT_MODEL,
     EXACT_SIZES,
+    LEAST_TILE,
     MAX_PIXELS,
     MODELS,
+    MOST_TILE,
+    PRESETS,
     Colour,
     Format,
+    Model,
+    Preset,
     Settings,
     Sidecar,
     Solver,
     Start,
+    preset,
 )
 from . import options
 from .weights import ensure
@@ -52,6 +58,19 @@ def _size(name: str, help: str) -> Any:
 
 def _plain(value: float | str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _presets() -> str:
+    """Return what the presets set, in words."""
+
+    def words(settings: dict[str, Any]) -> str:
+        within = settings.get("guidance_within")
+        parts = [settings["solver"], f"{settings['steps']} steps", f"--tile {settings['tile']}"]
+        return ", ".join(parts + ([f"--guidance-within {within[0]:g},{within[1]:g}"] if within else []))
+
+    return "; ".join(
+        f"{name} ({words(settings) if settings else 'the defaults'})" for name, settings in PRESETS.items()
+    )
 
 
 def upscale(
@@ -205,6 +224,16 @@ def upscale(
     yes: options.Yes = False,
     device: options.Device = "auto",
     dtype: options.Precision = "auto",
+    preset_name: Annotated[
+        Preset | None,
+        typer.Option(
+            "--preset",
+            help=f"Settings that go together: {_presets()}. Options win over it, and it over --like. For the model "
+            f"seesr; published for all. {options.default('published')}",
+            show_default=False,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
     steps: Annotated[int | None, _setting("steps", "--steps", help="Denoising steps.", panel=SAMPLING)] = None,
     solver: Annotated[
         Solver | None,
@@ -219,6 +248,17 @@ def upscale(
             "--guidance",
             help="Weight of the prompt over the negative one; 1 and below leave that one out.",
             panel=SAMPLING,
+        ),
+    ] = None,
+    guidance_within: Annotated[
+        str | None,
+        typer.Option(
+            "--guidance-within",
+            metavar="LEAST,MOST",
+            help="Guide only where noise/signal is between these, as 0.28,5.42; elsewhere a step is half the work. "
+            + options.default("everywhere"),
+            show_default=False,
+            rich_help_panel=SAMPLING,
         ),
     ] = None,
     control: Annotated[
@@ -255,8 +295,15 @@ def upscale(
         ),
     ] = None,
     tile: Annotated[
-        int | None,
-        _setting("tile", "--tile", help="Side of a tile, in latent pixels; less needs less memory.", panel=TILING),
+        str | None,
+        _setting(
+            "tile",
+            "--tile",
+            help="Side of a tile, in latent pixels; less needs less memory. auto: of the model's own side and overlap, "
+            "others that showed no seams with it and, up to 1024 x 1024 pixels, one tile for all, the least work.",
+            panel=TILING,
+            metavar="SIDE|auto",
+        ),
     ] = None,
     overlap: Annotated[
         int | None, _setting("overlap", "--overlap", help="Overlap of tiles, in latent pixels.", panel=TILING)
@@ -283,7 +330,9 @@ def upscale(
     recipe = _recipe(like) if like else None
     chosen = MODELS[model or (recipe.model if recipe else DEFAULT_MODEL)]
     settings = _merged(
+        chosen,
         recipe.settings if recipe else chosen.defaults,
+        preset(preset_name, chosen) if preset_name else {},
         {
             "scale": scale,
             "width": width,
@@ -293,6 +342,7 @@ def upscale(
             "steps": steps,
             "solver": solver,
             "guidance": guidance,
+            "guidance_within": _interval(guidance_within),
             "control": control,
             "prompt": prompt,
             "negative": negative,
@@ -302,7 +352,7 @@ def upscale(
             "start": start,
             "colour": colour,
             "process_size": process_size,
-            "tile": tile,
+            "tile": _side(tile),
             "overlap": overlap,
             "seed": seed,
         },
@@ -410,12 +460,53 @@ def _show(page: Path, outcomes: "list[Outcome]", overwrite: bool) -> None:
     compare.write(page, entries, page.stem, overwrite=overwrite or compare.is_ours(page))
 
 
-def _merged(settings: Settings, given: dict[str, Any]) -> Settings:
-    """Return `settings` with what was typed; a size that was typed takes the place of another kind of size."""
+def _merged(model: Model, settings: Settings, preset: dict[str, Any], given: dict[str, Any]) -> Settings:
+    """Return `settings` with the preset's, and over both what was typed; a typed size replaces another kind of size.
+
+    Raises UsageError for what was typed and would mean nothing.
+    """
     typed = {name: value for name, value in given.items() if value is not None}
     if any(name in typed for name in ("scale", *EXACT_SIZES)):
         settings = replace(settings, width=None, height=None, long_edge=None, megapixels=None)
-    return replace(settings, **typed)
+    tile = (preset | typed).get("tile", settings.tile)
+    if tile == "auto":
+        if "overlap" in typed:
+            raise UsageError(
+                "--overlap has no meaning with --tile auto, which chooses it too: give a number to --tile."
+            )
+        preset = preset | {"overlap": model.defaults.overlap}  # not used: one run, one digest in the journal
+    merged = replace(settings, **(preset | typed))
+    if "guidance_within" in typed and merged.guidance <= 1:
+        raise UsageError(
+            f"--guidance-within has no meaning at --guidance {merged.guidance:g}, which is none: leave it out, or give "
+            "more than 1."
+        )
+    return merged
+
+
+def _side(text: str | None) -> int | Literal["auto"] | None:
+    """Return the side of a tile that was typed. Raises UsageError."""
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--tile {text} is not known: give auto, or {LEAST_TILE} to {MOST_TILE}.") from None
+
+
+def _interval(text: str | None) -> tuple[float, float] | None:
+    """Return the interval that was typed. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        least, most = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--guidance-within {text} is no interval: give two numbers with a comma between, as 0.28,5.42."
+        ) from None
+    return least, most
 
 
 def _label(settings: Settings) -> str:
