@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import seesr_cli
 
@@ -88,7 +89,21 @@ def test_no_heavy_library_is_imported_before_it_is_needed(module: str) -> None:
     assert shown.stdout.strip() == "[]"
 
 
-def test_the_tagger_is_read_without_the_libraries_of_the_other_networks() -> None:
-    code = "import sys, seesr_cli.reader; print(sorted({'diffusers', 'transformers', 'scipy'} & set(sys.modules)))"
+def test_tags_are_read_without_what_only_other_commands_need(tmp_path: Path) -> None:
+    spared = {"diffusers", "transformers", "scipy", "sympy", "torch._dynamo", "PIL.TiffImagePlugin", "pillow_heif"}
+    spared |= {"rich.progress", "seesr_cli.inventory", "seesr_cli.pipeline", "seesr_cli.forecast"}
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code = (
+        "import sys; from seesr_cli.cli import app\n"
+        "app(['tags', sys.argv[1], '--model', 'miniature', '--device', 'cpu'], standalone_mode=False)\n"
+        f"print('torch' in sys.modules, sorted(set(sys.modules) & {spared!r}))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "True []"
+
+
+def test_nothing_has_an_exit_function_before_the_one_that_ends_the_process() -> None:
+    code = "import atexit, seesr_cli.__main__; print(atexit._ncallbacks())"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "[]"
+    assert shown.stdout == "0\n"

@@ -1,6 +1,41 @@
-"""`python -m seesr_cli` is `seesr`."""
+"""The command as a process of its own: `seesr`, or `python -m seesr_cli`."""
 
-from .cli import main
+import atexit
+import os
+import sys
+
+
+def run() -> None:
+    """Run `seesr` with the arguments of this process, and end the process with its exit code.
+
+    It ends once threads have ended, exit functions have run and what was printed has left: what Python does after that,
+    taking every imported module apart, takes a quarter of a short command's time and is of use to nobody. What is no
+    exit but an error nobody caught, or a stream that cannot be flushed, ends as Python ends it.
+    """
+    codes: list[int] = []
+    atexit.register(_end, codes)  # before all others, and so called after them
+    from .cli import main
+
+    try:
+        main()
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            codes.append(end.code or 0)
+        raise
+
+
+def _end(codes: list[int]) -> None:
+    """End the process with the exit code in `codes`, if there is one and both streams can be flushed."""
+    if not codes:
+        return
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):  # Python tries again, and has a message and an exit code for it
+        return
+    os._exit(codes[0])
+
 
 if __name__ == "__main__":
-    main()
+    run()

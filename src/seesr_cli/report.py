@@ -13,13 +13,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from .batch import Outcome, Planned
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from .forecast import Forecast
 
 EVENTS = 1
@@ -54,6 +55,8 @@ class Report:
         self._target: Path | None = None
         self._progress: Progress | None = None
         if not quiet and sys.stderr.isatty() and not self._console.is_dumb_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
             # One line: rich, started again below other output, would climb over that output's last lines.
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),

@@ -6,6 +6,7 @@ import typer
 
 from ..settings import DEFAULT_MODEL, MODELS
 from . import options
+from .imports import uncollected
 from .weights import ensure
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ def tags(
     chosen = MODELS[model or DEFAULT_MODEL]
     sources = jobs.find(inputs or [], from_list or [])
     ensure(chosen, weights, yes, quiet)
-
-    def load() -> "Reader":
+    with uncollected():
         from ..reader import load_reader
 
+    def load() -> "Reader":
         return load_reader(chosen, weights, device, dtype)
 
     with Report(len(sources.pictures), as_json=as_json, quiet=quiet, debug=debug) as report:

@@ -26,6 +26,7 @@ from ..settings import (
     preset,
 )
 from . import options
+from .imports import uncollected
 from .weights import ensure
 
 if TYPE_CHECKING:
@@ -384,7 +385,8 @@ def upscale(
     foreseen = _foreseen(pending, request, device, weights)
 
     def load() -> "Upscaler":
-        from ..pipeline import Upscaler
+        with uncollected():
+            from ..pipeline import Upscaler
 
         return Upscaler.load(chosen, weights, device, request.dtype)
 
@@ -426,9 +428,10 @@ def _foreseen(pending: "list[Job]", request: "Request", device: str, weights: Pa
     """Return what the pictures will take; nothing where there is nothing to do, which is answered without torch."""
     if not pending:
         return []
-    from .. import batch
-    from ..device import choose
-    from ..weights import locate
+    with uncollected():
+        from .. import batch
+        from ..device import choose
+        from ..weights import locate
 
     try:
         folder = locate(request.model, weights)

@@ -113,11 +113,13 @@ def ensure(model: "Model", given: Path | None, yes: bool = False, quiet: bool = 
     Raises WeightsMissing, with the command to run, when nobody can be asked or the answer is no; else as `locate` and
     `weights.pull.fetch_all`.
     """
-    from .. import inventory
-    from ..weights import FOLDER_VARIABLE, hub, locate, lock, stock
-    from ..weights import pull as pulling
+    from ..weights import FOLDER_VARIABLE, locate
 
     if given is None and not model.bundled and not os.environ.get(FOLDER_VARIABLE):
+        from .. import inventory
+        from ..weights import hub, lock, stock
+        from ..weights import pull as pulling
+
         wanted = pulling.plan(lock.read(), model.name)
         if wanted.files and not hub.offline() and (yes or (inventory.talks() and not quiet)):
             inventory.note(

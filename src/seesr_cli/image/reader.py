@@ -201,12 +201,22 @@ def _unknown(file: BinaryIO) -> str:
     return f"is not a picture that can be read: give a {_READ_IN_WORDS} file"
 
 
-def _formats() -> list[str]:
-    Image.init()
-    if HAS_HEIF and "HEIF" not in Image.OPEN:
-        import pillow_heif
+def _identified(file: BinaryIO) -> ImageFile.ImageFile:
+    """Return the file as Pillow opens it; what reads the rarer formats is loaded when none of the common ones fits."""
+    Image.preinit()
+    try:
+        return Image.open(file, formats=_formats())
+    except UnidentifiedImageError:
+        Image.init()
+        if HAS_HEIF and "HEIF" not in Image.OPEN:
+            import pillow_heif
 
-        pillow_heif.register_heif_opener()
+            pillow_heif.register_heif_opener()
+        file.seek(0)
+        return Image.open(file, formats=_formats())
+
+
+def _formats() -> list[str]:
     return [name for name in _READ if name in Image.OPEN]
 
 
@@ -289,7 +299,7 @@ def _source(file: BinaryIO, pixels: bool) -> _Source:
 
 def _opened_image(source: _Source) -> ImageFile.ImageFile:
     source.file.seek(0)
-    image = Image.open(source.file, formats=_formats())
+    image = _identified(source.file)
     if source.page:
         image.seek(source.page)
     return image
