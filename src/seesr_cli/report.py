@@ -55,19 +55,7 @@ class Report:
         self._target: Path | None = None
         self._progress: Progress | None = None
         if not quiet and sys.stderr.isatty() and not self._console.is_dumb_terminal:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            # One line: rich, started again below other output, would climb over that output's last lines.
-            self._progress = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[count]}", markup=False),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[rest]}", markup=False),
-                console=self._console,
-                transient=True,
-                redirect_stdout=False,  # rich would print results on stderr
-            )
+            self._progress = _animation(self._console)
             self._task = self._progress.add_task("", total=None, count="", rest="")
 
     @property
@@ -265,6 +253,22 @@ def shown(text: str | Path) -> str:
 
 def _console() -> Console:
     return Console(stderr=True, highlight=False)
+
+
+def _animation(console: Console) -> "Progress":
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # only a terminal needs them
+
+    # One line: rich, started again below other output, would climb over that output's last lines.
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[count]}", markup=False),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[rest]}", markup=False),
+        console=console,
+        transient=True,
+        redirect_stdout=False,  # rich would print results on stderr
+    )
 
 
 def _write(line: bytes) -> None:
