@@ -18,7 +18,7 @@ FLOORS = (
     ("__main__",),
     ("cli",),
     ("training",),
-    ("report", "compare", "inventory"),
+    ("report", "compare", "inventory", "workers"),
     ("batch",),
     ("jobs", "forecast", "provenance", "sidecar"),
     ("rates",),
@@ -35,7 +35,7 @@ FLOORS = (
     ("image", "journal"),
     ("files",),
     ("sizes",),
-    ("settings", "switches"),
+    ("settings", "switches", "share", "imports"),
     ("errors", ""),
 )
 WITHIN = ("cli", "training", "weights", "image")  # rooms whose modules may import each other

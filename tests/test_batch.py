@@ -48,8 +48,8 @@ class Log:
     def loading(self, what: str) -> None:
         self.told.append(("loading", what))
 
-    def stepped(self, done: int, total: int) -> None:
-        self.told.append(("stepped", done, total))
+    def stepped(self, source: Path, done: int, total: int) -> None:
+        self.told.append(("stepped", source.name, done, total))
 
     def note(self, text: str) -> None:
         self.told.append(("note", text))
@@ -105,9 +105,9 @@ def test_each_picture_becomes_an_outcome_and_a_file(tmp_path: Path, upscaler: Up
     assert log.told == [
         ("started", "a.png"),
         ("loading", "seesr"),
-        *(("stepped", done, 2) for done in range(3)),
+        *(("stepped", "a.png", done, 2) for done in range(3)),
         ("started", "b.png"),
-        *(("stepped", done, 2) for done in range(3)),
+        *(("stepped", "b.png", done, 2) for done in range(3)),
     ]
 
 
@@ -226,7 +226,7 @@ def test_a_result_that_was_edited_since_is_left_alone(tmp_path: Path, upscaler: 
 
 def test_what_a_person_put_there_while_it_was_made_is_left_alone(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
     class Busy(Log):
-        def stepped(self, done: int, total: int) -> None:
+        def stepped(self, source: Path, done: int, total: int) -> None:
             (tmp_path / "a_x4.png").write_text("precious")
 
     (outcome,) = restore(upscaler, Busy(), job(draw(tmp_path / "a.png")))

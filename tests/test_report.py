@@ -55,7 +55,7 @@ def test_quiet_leaves_results_and_errors(capfdbinary: Captured) -> None:
 def test_json_is_one_object_for_each_event(capfdbinary: Captured) -> None:
     with Report(3, events=True) as report:
         report.started(Path("a.jpg"), Path("a_x4.png"))
-        report.stepped(1, 2)
+        report.stepped(Path("a.jpg"), 1, 2)
         for outcome in (DONE, SKIPPED, FAILED):
             report.upscaled(outcome)
     started, step, done, skipped, failed = map(json.loads, capfdbinary.readouterr().out.splitlines())
@@ -158,8 +158,8 @@ def work(report: Report) -> None:
     with report:
         report.started(Path("a.jpg"), Path("a_x4.png"))
         report.loading("seesr")
-        report.stepped(0, 2)
-        report.stepped(1, 2)
+        report.stepped(Path("a.jpg"), 0, 2)
+        report.stepped(Path("a.jpg"), 1, 2)
         report.upscaled(DONE)
 
 

@@ -1,5 +1,6 @@
 """How much is free is asked of the system, and not known is not none."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import peak
 from seesr_cli import budget, room
 from seesr_cli.device import choose
+from seesr_cli.share import Share
 
 CPU = choose("cpu")
 MIB = 2**20
@@ -45,6 +47,41 @@ def test_no_limit_is_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "memory.max").write_text("max\n")
     monkeypatch.setattr(room, "_GROUPS", tmp_path)
     assert room._limits() == []
+
+
+def test_there_are_cores_to_keep_busy() -> None:
+    assert 1 <= room.cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000\n"}, [1]),
+        ({"cpu.max": "50000 100000\n"}, [1]),
+        ({"cpu.max": "400000 100000\n"}, [4]),
+        ({"cpu.max": "max 100000\n"}, []),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, [3]),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
+    ],
+)
+def test_a_control_group_s_quota_of_time_is_whole_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], quota: list[int]
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(room, "_GROUPS", tmp_path)
+    assert room._quotas() == quota
+    assert room.cores() <= min(quota, default=room.cores())
+
+
+def test_a_share_is_a_part_of_device_and_host_and_knows_the_whole(tmp_path: Path) -> None:
+    share = room.room(CPU, tmp_path, Share(host=4))
+    assert share.host is not None
+    assert share.whole().host == pytest.approx(4 * share.host)
+    everything = room.Room(800, 900, 70, Share(3, 2))
+    assert everything.whole()[:3] == (1600, 2700, 70)
+    assert budget.free(torch.device("cpu"), Share(host=4)) * 4 == budget.free(torch.device("cpu"))
 
 
 @pytest.mark.skipif(not peak.THERE, reason="memory is read from /proc")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .device import Place
     from .forecast import Forecast
     from .pipeline import Sampled, Upscaler
+    from .share import Share
     from .tag import Reader, Tag
 
 State = Literal["done", "skipped", "failed"]
@@ -98,24 +99,26 @@ class Watch(Protocol):
     def loading(self, what: str) -> None:
         """A model is being loaded, which takes a while."""
 
-    def stepped(self, done: int, total: int) -> None:
-        """`done` of the `total` steps for this picture are done."""
+    def stepped(self, source: Path, done: int, total: int) -> None:
+        """`done` of the `total` steps for the picture `source` are done."""
 
     def note(self, text: str) -> None:
         """Something that concerns the run, or what follows in it."""
 
 
-def foresee(jobs: Sequence[Job], request: Request, place: "Place", weights: Path | None) -> Iterator[Planned | Outcome]:
+def foresee(
+    jobs: Sequence[Job], request: Request, place: "Place", weights: Path | None, share: "Share"
+) -> Iterator[Planned | Outcome]:
     """Yield what each job's picture will become and take on `place`, judged by the headers of the files.
 
     An Outcome is that of a picture that will fail. One on stdin is left out. weights: folder with the model's
-    configurations, where it is not the published one.
+    configurations, where it is not the published one. share: of the memory, that one picture has.
     """
     from . import costs, forecast
     from .room import room
 
     multiple = costs.networks(request.model, weights).multiple
-    there = room(place, jobs[0].target.parent if jobs and jobs[0].target else Path())
+    there = room(place, jobs[0].target.parent if jobs and jobs[0].target else Path(), share)
     for job in jobs:
         if job.source.stdin:
             continue
@@ -134,7 +137,7 @@ def foresee(jobs: Sequence[Job], request: Request, place: "Place", weights: Path
 
 
 def run(
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     request: Request,
     load: "Callable[[], Upscaler]",
     fingerprint: Callable[[], str],
@@ -352,25 +355,26 @@ class _Run:
         # A forecast knows what tiles there is the memory for.
         planned = self._foreseen.get(job.source.path)
         settings = self._request.settings if planned is None else planned.case.settings
+
+        def stepped(done: int, total: int) -> None:
+            self._stepping.append(time.monotonic())
+            self._watch.stepped(job.source.path, done, total)
+
         if job.target is None:
-            return upscaler.sample(picture.pixels, settings, asked.given, self._stepped)
+            return upscaler.sample(picture.pixels, settings, asked.given, stepped)
 
         key = Key(asked.sha256, self._digest(job, asked, of_latent=True), self._weights)
         places = latents.place(job.target), latents.kept_place(job.target)
         for place in places:
             if (found := latents.load(place, key)) is not None:
                 return Sampled.recalled(*found)
-        sampled = upscaler.sample(picture.pixels, settings, asked.given, self._stepped)
+        sampled = upscaler.sample(picture.pixels, settings, asked.given, stepped)
         try:
             latents.save(places[0], sampled.latent, sampled.about(), key)
         except OutputUnwritable as error:
             note = f"The latent could not be kept ({error}), so a failure from here on would cost the sampling."
             return sampled._replace(notes=(*sampled.notes, note))
         return sampled
-
-    def _stepped(self, done: int, total: int) -> None:
-        self._stepping.append(time.monotonic())
-        self._watch.stepped(done, total)
 
     def _remember(self, job: Job) -> None:
         """Let later forecasts know how long the picture took, if it went all the way."""

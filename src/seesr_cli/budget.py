@@ -9,6 +9,7 @@ import torch
 
 from .bands import GLOBAL, QUERIES, Attention, Box, Course, Layer, Plan, coarseness, grid
 from .room import installed, unclaimed
+from .share import ALONE, Share
 from .sizes import Size
 
 SPARED = 0.8
@@ -84,8 +85,12 @@ def whole(course: Course) -> int:
     return max([*attention, _bytes(course, layers, boxes, plain=True)])
 
 
-def free(device: torch.device) -> int:
-    """Return how many bytes of `device` a run may take: a power of two, so that it is the same from run to run."""
+def free(device: torch.device, share: Share = ALONE) -> int:
+    """Return how many bytes of `device` this process of a run may take, which has a `share` of what there is.
+
+    It is a power of two, so that it is the same from run to run.
+    """
+    parts = share.device if device.type == "cuda" else share.host
     if device.type == "cuda":
         available = torch.cuda.mem_get_info(device)[0]
     elif device.type == "mps":
@@ -94,7 +99,7 @@ def free(device: torch.device) -> int:
         left = unclaimed()
         # Where the system says only what there is in all, half of that is another's.
         available = (installed() or ASSUMED) // 2 if left is None else left
-    return 2 ** int(math.log2(max(1, SPARED * available)))
+    return 2 ** int(math.log2(max(1, SPARED * available / parts)))
 
 
 class _Rests(NamedTuple):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .errors import UsageError
+from .share import ALONE, Share
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -76,6 +77,11 @@ def choose(device: str = "auto", dtype: str = "auto") -> Place:
     return Place(chosen, DTYPES[dtype])
 
 
+def keep_to(threads: int) -> None:
+    """Let torch compute with at most so many threads: by itself it takes no notice of a container's quota."""
+    torch.set_num_threads(min(threads, torch.get_num_threads()))
+
+
 def has_bf16(capabilities: Mapping[str, Any]) -> bool:
     """Return whether a CPU, by what torch says of it, multiplies in bf16 faster than in fp32; most only emulate it."""
     return any(capabilities.get(name, False) for name in BF16_INSTRUCTIONS)
@@ -99,14 +105,16 @@ def bf16_is_right() -> bool:
     return bool((computed(torch.bfloat16) - exact).norm() <= BF16_ERROR * exact.norm())
 
 
-def tiles_a_call(place: Place, pixels: int, rows: int) -> int:
+def tiles_a_call(place: Place, pixels: int, rows: int, share: Share = ALONE) -> int:
     """Return how many tiles of `pixels` latent pixels to predict in one call: what half of the free memory holds.
+
+    share: of that memory, where other processes of the same run work beside this one.
 
     On CUDA, at most MOST_TILES; elsewhere 1, because on a CPU more gained nothing.
     """
     if place.device.type != "cuda":
         return 1
-    free, _ = torch.cuda.mem_get_info(place.device)
+    free = torch.cuda.mem_get_info(place.device)[0] // share.device
     return max(1, min(MOST_TILES, free // 2 // (pixels * rows * NUMBERS_A_PIXEL * place.dtype.itemsize)))
 
 

@@ -19,6 +19,7 @@ from .rates import Parts, Phases, Rates
 from .room import Room
 from .schedule import schedule
 from .settings import EXACT_SIZES, Format, Model, Settings
+from .share import ALONE
 from .sizes import Size, Sizes, sizes
 from .tiles import tilings
 
@@ -320,6 +321,8 @@ def _advice(picture: Forecast, room: Room) -> str:
     case = picture.case
     settings = case.settings
     assert settings.tile != "auto"  # a forecast has chosen
+    if room.share != ALONE and _fits(_forecast(case._replace(room=room.whole())), room.whole()):
+        return "use fewer --jobs or --devices, one picture at a time fits"
     for side in range((max(picture.side) - 1) // 8 * 8, max(15, settings.overlap), -8):
         if side < settings.tile and _fits(_forecast(case._replace(settings=replace(settings, tile=side))), room):
             return f"use --tile {side}, which fits"

@@ -9,19 +9,22 @@ from .bands import Course, Plan, Step, decoding, encoding, run
 from .budget import BESIDES, free, plan, whole
 from .device import memory_returned
 from .noise import Noise
+from .share import ALONE, Share
 from .sizes import Size
 
 
 class Coder:
     """Encodes and decodes pictures of any size with one VAE.
 
-    budget: bytes that features may take on the VAE's device, the weights, the input and the result apart; None: what is
-    free there. A picture that fits goes through the VAE whole; a larger one in pieces, see `bands`.
+    budget: bytes that features may take on the VAE's device, the weights, the input and the result apart; None: this
+    process's `share` of what is free there. A picture that fits goes through the VAE whole; a larger one in pieces, see
+    `bands`.
     """
 
-    def __init__(self, vae: AutoencoderKL, budget: int | None = None) -> None:
+    def __init__(self, vae: AutoencoderKL, budget: int | None = None, share: Share = ALONE) -> None:
         self.vae = vae
         self.budget = budget
+        self._share = share
         self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self.channels: int = vae.config.latent_channels
 
@@ -55,6 +58,10 @@ class Coder:
             return self.decode(latent)
         finally:
             self.vae.to(held)
+
+    def free(self) -> int:
+        """Return the bytes that features may take where nothing else is said."""
+        return free(self.vae.device, self._share)
 
     def move(self, device: torch.device | str) -> None:
         """Let the VAE work on `device` from now on."""
@@ -100,5 +107,5 @@ class Coder:
     def _chosen(self, steps: tuple[Step, ...], size: Size) -> tuple[Course, Plan | None]:
         """Return the course of `steps` over a map of `size`, and its plan; None where it fits as a whole."""
         course, device = Course.of(steps, size), self.vae.device
-        budget = free(device) if self.budget is None else self.budget
-        return course, plan(course, budget, 0 if device.type == "cpu" else free(torch.device("cpu")))
+        budget = self.free() if self.budget is None else self.budget
+        return course, plan(course, budget, 0 if device.type == "cpu" else free(torch.device("cpu"), self._share))

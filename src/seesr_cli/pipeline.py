@@ -9,7 +9,6 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from .budget import free
 from .colour import align
 from .denoise import Predictor, RowPredictor, TilePredictor, begin, controlled, denoise, guided, tiled, watched, within
 from .device import DTYPES, MOST_TILES, Place, choose, tiles_a_call
@@ -25,6 +24,7 @@ from .prompt import Fitted, Prompt, Scribe
 from .reader import assemble
 from .schedule import Schedule, schedule
 from .settings import MOST_TILE, Model, Settings
+from .share import ALONE, Share
 from .sizes import Size, Sizes, sizes
 from .switches import Switches
 from .tag import Reader, Reading, Tag, edited
@@ -95,6 +95,7 @@ class Upscaler:
         controlnet: ControlNetModel,
         schedule_config: Mapping[str, Any],
         known_tilings: tuple[tuple[int, int], ...],
+        share: Share = ALONE,
     ) -> None:
         self.reader = reader
         self.scribe = scribe
@@ -105,6 +106,7 @@ class Upscaler:
         self.graphs = Graphs()
         self._schedule_config = schedule_config
         self._known_tilings = known_tilings
+        self._share = share
         # What memory allows, as far as it has been found out; these only ever go down.
         self._most_tiles = MOST_TILES
         self._most_tile = MOST_TILE
@@ -117,8 +119,17 @@ class Upscaler:
         return self.unet.device.type, precisions[self.unet.dtype]
 
     @classmethod
-    def load(cls, model: Model, weights: Path | None = None, device: str = "auto", dtype: str = "auto") -> "Upscaler":
+    def load(
+        cls,
+        model: Model,
+        weights: Path | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        share: Share = ALONE,
+    ) -> "Upscaler":
         """Return the upscaler of `model`, its files taken from the folder `weights` or from where `locate` finds them.
+
+        share: of the memory, where other processes of the same run work beside this one.
 
         Raises UsageError for a device or precision that cannot be had, WeightsMissing and WeightsInvalid for the files.
         """
@@ -127,11 +138,12 @@ class Upscaler:
         return cls(
             assemble(model, folder, place),
             Scribe(*load.load_text_tower(model, folder, place)),
-            Coder(load.load_vae(model, folder, place)),
+            Coder(load.load_vae(model, folder, place), share=share),
             load.load_unet(model, folder, place),
             load.load_controlnet(model, folder, place),
             load.load_schedule_config(model, folder),
             model.tilings,
+            share,
         )
 
     def upscale(self, picture: Tensor, settings: Settings, on_step: OnStep = lambda done, total: None) -> Restored:
@@ -217,7 +229,7 @@ class Upscaler:
         height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
         tiles = cover((height, width), *self.tiling(settings, (height, width)), self.unet.device)
         place = Place(self.unet.device, self.unet.dtype)
-        self._tiles = min(self._most_tiles, tiles_a_call(place, tiles[0].share.numel(), len(guide.text)))
+        self._tiles = min(self._most_tiles, tiles_a_call(place, tiles[0].share.numel(), len(guide.text), self._share))
         return tiled(predict, tiles, self._tiles)
 
     def guide(self, prompt: Prompt, reading: Reading, settings: Settings) -> Guide:
@@ -265,7 +277,7 @@ class Upscaler:
     def _spare_coder(self) -> str | None:
         """Have the VAE work in smaller pieces, at last on the CPU, from now on; say so, or None where that is all."""
         coder = self.coder
-        budget = (free(coder.vae.device) if coder.budget is None else coder.budget) // 2
+        budget = (coder.free() if coder.budget is None else coder.budget) // 2
         if budget >= LEAST_BUDGET:
             coder.budget = budget
             return f"Memory ran out: the VAE works in pieces of at most {budget / 2**20:.0f} MiB from now on."

@@ -8,6 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -22,11 +23,21 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from .forecast import Forecast
+    from .share import Share
 
 EVENTS = 1
 """The version of the objects that `--json` prints: fields may be added, but none leaves or changes its meaning."""
 
 _LONGEST_NAME = 40
+
+
+@dataclass
+class _Going:
+    """A picture at work: where its result goes, when it was last heard of, and the share of its steps that is done."""
+
+    target: Path | None
+    stepped: float
+    share: float = 0.0
 
 
 class Report:
@@ -35,10 +46,18 @@ class Report:
     Paths go to stdout as the bytes they are, a line each; with `as_json`, an object in ASCII per picture instead, and
     with `events` one per event.
     Progress is animated only where stderr is a terminal. `quiet` leaves results and errors; `debug` adds tracebacks.
+    `share` says how many pictures are worked on at a time, in all and on one device.
     """
 
     def __init__(
-        self, total: int, *, as_json: bool = False, events: bool = False, quiet: bool = False, debug: bool = False
+        self,
+        total: int,
+        *,
+        as_json: bool = False,
+        events: bool = False,
+        quiet: bool = False,
+        debug: bool = False,
+        share: "Share | None" = None,
     ) -> None:
         self._as_json = as_json
         self._events = events
@@ -50,9 +69,8 @@ class Report:
         self._began = time.monotonic()
         self._forecasts: dict[Path, Forecast] = {}
         self._slower = 1.0
-        self._stepping = 0.0
-        self._source = Path()
-        self._target: Path | None = None
+        self._at_once, self._on_a_device = share or (1, 1)
+        self._going: dict[Path, _Going] = {}
         self._progress: Progress | None = None
         if not quiet and sys.stderr.isatty() and not self._console.is_dumb_terminal:
             self._progress = _animation(self._console)
@@ -81,9 +99,10 @@ class Report:
         """Tell what a picture will become and take, and count on its time."""
         forecast = plan.forecast
         self._forecasts[plan.job.source.path] = forecast
-        self._source, self._target = plan.job.source.path, plan.job.target
         self._event(
             "planned",
+            plan.job.source.path,
+            plan.job.target,
             {
                 "input_size": _size_as_json(plan.sizes.picture),
                 "output_size": _size_as_json(plan.sizes.result),
@@ -121,8 +140,10 @@ class Report:
             return
         forecasts = [plan.forecast for plan in plans]
         peak = max((forecast.expected for forecast in forecasts), key=sum)
-        memory = f"{_bytes(peak.host)} of memory" + (f", {_bytes(peak.device)} of the GPU's" if peak.device else "")
-        seconds = sum(forecast.total_seconds for forecast in forecasts)
+        memory = f"{_bytes(self._at_once * peak.host)} of memory"
+        if peak.device:
+            memory += f", {_bytes(self._on_a_device * peak.device)} of the GPU's"
+        seconds = sum(forecast.total_seconds for forecast in forecasts) / self._at_once
         self.note(
             f"{len(plans)} to do: about {_duration(seconds)} (rate {forecasts[0].rates.source}), {memory}, "
             f"at most {_bytes(sum(forecast.disk for forecast in forecasts))} of disk."
@@ -130,12 +151,12 @@ class Report:
 
     def started(self, source: Path, target: Path | None) -> None:
         """Tell that the picture `source` is taken up, to become `target`."""
-        self._source, self._target = source, target
-        self._event("started")
+        self._going[source] = _Going(target, time.monotonic())
+        self._event("started", source, target)
         if self._progress is not None:
-            name = _shortened(shown(source.name))
-            place = f"{self._states.total() + 1} of {self._total}: " if self._total > 1 else ""
-            self._progress.reset(self._task, description=place + name, total=None, count="", rest="")
+            if self._at_once == 1:
+                self._progress.reset(self._task, total=None, count="", rest="")
+            self._progress.update(self._task, description=self._description())
             self._progress.start()
 
     def loading(self, what: str) -> None:
@@ -143,15 +164,23 @@ class Report:
         if self._progress is not None:
             self._progress.update(self._task, count=f"loading {what}")
 
-    def stepped(self, done: int, total: int) -> None:
-        """Show how many of the steps for this picture are done, and the time left for it and for all."""
-        self._event("step", {"step": done, "steps": total})
-        now, forecast = time.monotonic(), self._forecasts.get(self._source)
+    def stepped(self, source: Path, done: int, total: int) -> None:
+        """Show how many of the steps for the picture `source` are done, and the time left for it and for all."""
+        going, now, forecast = self._going[source], time.monotonic(), self._forecasts.get(source)
+        self._event("step", source, going.target, {"step": done, "steps": total})
         if done == 1 and forecast is not None:
-            self._slower = forecast.refined(now - self._stepping).total_seconds / forecast.total_seconds
-        self._stepping = now
-        if self._progress is not None:
-            rest = f"left, {self._time_left(done / total)}" if done and self._total > 1 and forecast else "left"
+            self._slower = forecast.refined(now - going.stepped).total_seconds / forecast.total_seconds
+        going.stepped, going.share = now, done / total
+        if self._progress is None:
+            return
+        rest = f"left, {self._time_left()}" if done and self._total > 1 and forecast else "left"
+        if self._at_once > 1:
+            shares = sum(picture.share for picture in self._going.values())
+            self._progress.update(
+                self._task, description=self._description(), completed=self._states.total() + shares, total=self._total,
+                count="", rest=rest,
+            )  # fmt: skip
+        else:
             count = f"step {done} of {total}" if done < total else "decoding"
             self._progress.update(self._task, completed=done, total=total, count=count, rest=rest)
 
@@ -162,8 +191,8 @@ class Report:
         with self._aside():
             self._tell(outcome)
             if self._events:
-                self._source, self._target = outcome.source, outcome.target
-                self._event("finished" if outcome.state == "done" else outcome.state, _in_full(outcome))
+                event = "finished" if outcome.state == "done" else outcome.state
+                self._event(event, outcome.source, outcome.target, _in_full(outcome))
             elif outcome.content:
                 sys.stdout.buffer.write(outcome.content)
                 sys.stdout.buffer.flush()
@@ -202,21 +231,31 @@ class Report:
         for text in outcome.notes:
             self.note(f"{shown(outcome.source)}: {text}")
 
-    def _event(self, event: str, about: Mapping[str, Any] | None = None) -> None:
-        """Print what happened to the present picture, for the machine that reads it."""
+    def _event(self, event: str, source: Path, target: Path | None, about: Mapping[str, Any] | None = None) -> None:
+        """Print what happened to a picture, for the machine that reads it."""
         if self._events:
-            names = {"input": str(self._source), "output": None if self._target is None else str(self._target)}
+            names = {"input": str(source), "output": None if target is None else str(target)}
             _write(_ascii({"v": EVENTS, "event": event, **names, **(about or {})}))
 
     def _count(self, outcome: Outcome) -> None:
         self._states[outcome.state] += 1
         self._forecasts.pop(outcome.source, None)
+        self._going.pop(outcome.source, None)
 
-    def _time_left(self, share: float) -> str:
-        """Return the time left in all, as forecast and as the last first step was slower; `share` of this is done."""
+    def _description(self) -> str:
+        """Return what the progress line is about."""
+        if self._at_once > 1:
+            return f"{self._states.total()} of {self._total}, {len(self._going)} at work"
+        name = _shortened(shown(next(reversed(self._going)).name))
+        return f"{self._states.total() + 1} of {self._total}: {name}" if self._total > 1 else name
+
+    def _time_left(self) -> str:
+        """Return the time left in all, as forecast and as the last first step was slower."""
         rest = sum(forecast.total_seconds for forecast in self._forecasts.values())
-        rest -= share * self._forecasts[self._source].total_seconds
-        return f"{_duration(self._slower * rest)} in all"
+        for source, going in self._going.items():
+            if source in self._forecasts:
+                rest -= going.share * self._forecasts[source].total_seconds
+        return f"{_duration(self._slower * rest / self._at_once)} in all"
 
     def _summary(self) -> str:
         counts = ", ".join(f"{self._states[state]} {state}" for state in ("done", "skipped", "failed"))

@@ -1,10 +1,12 @@
-"""How much memory and disk there is for this process."""
+"""How much memory, disk and processor there is for this process."""
 
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from .share import ALONE, Share
 
 if TYPE_CHECKING:
     from .device import Place
@@ -15,22 +17,47 @@ _LIMITS = (  # version 2, version 1: where the groups are, the limit, what is us
     ("", "memory.max", "memory.current", "inactive_file"),
     ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+_QUOTAS = (("", ("cpu.max",)), ("cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")))  # time, and of how much time
 
 
 class Room(NamedTuple):
     """Bytes that are free; None where that cannot be known. On a CPU `device` is None: its memory is the host's.
 
-    host: for the whole of this process, what it has already included.
+    host: for the whole of this process, what it has already included. share: what device and host are a part of.
     """
 
     device: int | None
     host: int | None
     disk: int | None
+    share: Share = ALONE
+
+    def whole(self) -> "Room":
+        """Return what one process alone would have."""
+        return self._replace(device=_times(self.device, self.share.device), host=_times(self.host, self.share.host))
 
 
-def room(place: "Place", folder: Path) -> Room:
-    """Return what is free on the device, in the host's memory, and on the disk of `folder` (or of where it will be)."""
-    return Room(_device(place), _host(), _disk(folder))
+def room(place: "Place", folder: Path, share: Share = ALONE) -> Room:
+    """Return what is free on the device, in the host's memory, and on the disk of `folder` (or of where it will be).
+
+    share: the part of the first two that is counted.
+    """
+    device, host = _device(place), _host()
+    return Room(
+        None if device is None else device // share.device,
+        None if host is None else host // share.host,
+        _disk(folder),
+        share,
+    )
+
+
+def cores() -> int:
+    """Return how many cores this process may keep busy: those it may run on, or what its control groups pay for."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return min([len(affinity(0)) if affinity else os.cpu_count() or 1, *_quotas()])
+
+
+def _times(free: int | None, count: int) -> int | None:
+    return None if free is None else free * count
 
 
 def _device(place: "Place") -> int | None:
@@ -78,16 +105,31 @@ def _limits() -> list[int]:
     """Return what the control groups of this process leave it, from the innermost outwards."""
     found = []
     for root, limit, usage, reclaimable in _LIMITS:
-        group = _GROUPS / root / _group(root)
-        for folder in (group, *group.parents):
-            if _GROUPS not in (folder, *folder.parents):
-                break
+        for folder in _groups(root):
             with suppress(OSError, ValueError, StopIteration):  # no such group, or "max": no limit
                 stated = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
                 cached = int(next(line for line in stated if line.startswith(f"{reclaimable} ")).split()[1])
                 most = int((folder / limit).read_text(encoding="ascii"))
                 found.append(max(0, most - int((folder / usage).read_text(encoding="ascii")) + cached))
     return found
+
+
+def _quotas() -> list[int]:
+    """Return how many cores' time the control groups of this process allow it, whole ones at least."""
+    found = []
+    for root, files in _QUOTAS:
+        for folder in _groups(root):
+            with suppress(OSError, ValueError):  # no such group, or "max": no quota
+                quota, period = " ".join((folder / name).read_text(encoding="ascii") for name in files).split()
+                if int(quota) > 0:
+                    found.append(max(1, int(quota) // int(period)))
+    return found
+
+
+def _groups(controller: str) -> list[Path]:
+    """Return the folders of this process's control groups, from the innermost outwards; "" for version 2."""
+    group = _GROUPS / controller / _group(controller)
+    return [folder for folder in (group, *group.parents) if _GROUPS in (folder, *folder.parents)]
 
 
 def _group(controller: str) -> str:

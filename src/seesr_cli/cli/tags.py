@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ..imports import uncollected
 from ..settings import DEFAULT_MODEL, MODELS
 from . import options
-from .imports import uncollected
 from .weights import ensure
 
 if TYPE_CHECKING:
@@ -37,9 +37,12 @@ def tags(
     sources = jobs.find(inputs or [], from_list or [])
     ensure(chosen, weights, yes, quiet)
     with uncollected():
+        from ..device import keep_to
         from ..reader import load_reader
+        from ..room import cores
 
     def load() -> "Reader":
+        keep_to(cores())
         return load_reader(chosen, weights, device, dtype)
 
     with Report(len(sources.pictures), as_json=as_json, quiet=quiet, debug=debug) as report:

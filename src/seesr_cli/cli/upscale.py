@@ -1,5 +1,7 @@
 """`seesr upscale`: pictures in, restored pictures out."""
 
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..errors import UsageError, WeightsMissing
+from ..imports import uncollected
 from ..settings import (
     DEFAULT_MODEL,
     EXACT_SIZES,
@@ -25,15 +28,16 @@ from ..settings import (
     Start,
     preset,
 )
+from ..share import Worker, divide
 from . import options
-from .imports import uncollected
 from .weights import ensure
 
 if TYPE_CHECKING:
     from ..batch import Outcome, Planned, Request
+    from ..forecast import Forecast
     from ..jobs import Job
-    from ..pipeline import Upscaler
     from ..provenance import Recipe
+    from ..report import Report
 
 LOSSLESS = ("png", "tiff")
 
@@ -224,6 +228,24 @@ def upscale(
     weights: options.Weights = None,
     yes: options.Yes = False,
     device: options.Device = "auto",
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            "--devices",
+            metavar="LIST",
+            help="Several devices, each at work on pictures of its own: 0,1 are the first two GPUs.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
+    at_once: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            min=1,
+            help="Pictures at a time on each device; on a CPU they divide its cores. Each needs its own memory.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = 1,
     dtype: options.Precision = "auto",
     preset_name: Annotated[
         Preset | None,
@@ -322,11 +344,11 @@ def upscale(
     """
     if as_json and output == "-":
         raise UsageError("--json and -o - both want stdout: write the picture to a file.")
+    names = _devices(device, devices)
     # Only now: Pillow takes a while, and torch seconds.
     from .. import batch, jobs
     from ..report import Report
-    from ..weights import locate
-    from ..weights.fingerprint import fingerprint
+    from ..room import cores
 
     recipe = _recipe(like) if like else None
     chosen = MODELS[model or (recipe.model if recipe else DEFAULT_MODEL)]
@@ -382,19 +404,12 @@ def upscale(
     pending = [job for job in planned if overwrite or not jobs.is_there(job)]
     if pending and not dry_run:
         ensure(chosen, weights, yes, quiet)
-    foreseen = _foreseen(pending, request, device, weights)
-
-    def load() -> "Upscaler":
-        with uncollected():
-            from ..pipeline import Upscaler
-
-        return Upscaler.load(chosen, weights, device, request.dtype)
-
-    def weights_fingerprint() -> str:
-        return fingerprint(chosen, locate(chosen, weights))
-
+    crew = divide(names, at_once, len(planned), cores())
+    foreseen = _foreseen(pending, request, crew[0], weights)
     outcomes: list[Outcome] = []
-    with Report(0 if dry_run else len(planned), events=as_json, quiet=quiet, debug=debug) as report:
+    with Report(
+        0 if dry_run else len(planned), events=as_json, quiet=quiet, debug=debug, share=crew[0].share
+    ) as report:
         for note in sources.notes:
             report.note(note)
         plans = [plan for plan in foreseen if isinstance(plan, batch.Planned)]
@@ -412,32 +427,74 @@ def upscale(
             check([(plan.job.source.path, plan.forecast) for plan in plans], plans[0].forecast.case.room)
         if not dry_run:
             forecasts = {plan.job.source.path: plan.forecast for plan in plans}
-            for outcome in batch.run(planned, request, load, weights_fingerprint, report, forecasts):
-                report.upscaled(outcome)
-                outcomes.append(replace(outcome, content=b"", error=None))
+            with closing(_outcomes(planned, request, crew, weights, report, forecasts)) as coming:
+                for outcome in coming:
+                    report.upscaled(outcome)
+                    outcomes.append(replace(outcome, content=b"", error=None))
         if sources.strangers:
             report.note(jobs.left_alone(sources.strangers))
         if compare is not None and not dry_run:
+            places = {job.source.path: place for place, job in enumerate(planned)}
+            outcomes.sort(key=lambda outcome: places[outcome.source])  # several workers are done in any order
             _show(compare, outcomes, overwrite)
             report.note(f"{compare} shows the pictures before and after.")
     if report.failed:
         raise typer.Exit(1)
 
 
-def _foreseen(pending: "list[Job]", request: "Request", device: str, weights: Path | None) -> "list[Planned | Outcome]":
+def _devices(one: str, several: str | None) -> list[str]:
+    """Return the devices that were typed, GPUs by number alone being CUDA's. Raises UsageError."""
+    if several is None:
+        return [one]
+    if one != "auto":
+        raise UsageError("--device and --devices both say where to compute: give one of them.")
+    names = [name.strip() for name in several.split(",")]
+    if not all(names):
+        raise UsageError(f"--devices {several} is no list: give devices with commas between, as 0,1.")
+    return [f"cuda:{name}" if name.isdecimal() else name for name in names]
+
+
+def _foreseen(
+    pending: "list[Job]", request: "Request", worker: Worker, weights: Path | None
+) -> "list[Planned | Outcome]":
     """Return what the pictures will take; nothing where there is nothing to do, which is answered without torch."""
     if not pending:
         return []
     with uncollected():
         from .. import batch
-        from ..device import choose
+        from ..device import choose, keep_to
         from ..weights import locate
 
     try:
         folder = locate(request.model, weights)
     except WeightsMissing:
         folder = None
-    return list(batch.foresee(pending, request, choose(device, request.dtype), folder))
+    keep_to(worker.threads)
+    place = choose(worker.device, request.dtype)
+    return list(batch.foresee(pending, request, place, folder, worker.share))
+
+
+def _outcomes(
+    planned: "Sequence[Job]",
+    request: "Request",
+    crew: tuple[Worker, ...],
+    weights: Path | None,
+    report: "Report",
+    forecasts: "dict[Path, Forecast]",
+) -> "Generator[Outcome]":
+    """Yield what becomes of the pictures, restored here or, by more than one worker, in other processes."""
+    from .. import batch, workers
+    from ..weights import locate
+    from ..weights.fingerprint import fingerprint
+
+    def known() -> str:
+        return fingerprint(request.model, locate(request.model, weights))
+
+    if len(crew) > 1:
+        yield from workers.run(planned, request, crew, weights, known, report, forecasts)
+    else:
+        load = workers.loader(crew[0], request, weights)
+        yield from batch.run(planned, request, load, known, report, forecasts)
 
 
 def _show(page: Path, outcomes: "list[Outcome]", overwrite: bool) -> None:

@@ -1,0 +1,32 @@
+"""How one run divides the machine among its processes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Share(NamedTuple):
+    """Among how many processes of one run the memory of the host, and that of one device, is divided."""
+
+    host: int = 1
+    device: int = 1
+
+
+ALONE = Share()
+
+
+class Worker(NamedTuple):
+    """A process of a run: what it computes on, with at most so many threads on a CPU, and its share of memory."""
+
+    device: str
+    threads: int
+    share: Share
+
+
+def divide(devices: Sequence[str], jobs: int, pictures: int, cores: int) -> tuple[Worker, ...]:
+    """Return the workers of a run: `jobs` for every one of `devices`, in turn, but no more than there are `pictures`.
+
+    They have equal parts of the machine's `cores`.
+    """
+    taken = (jobs * list(devices))[: max(1, pictures)]
+    threads = max(1, cores // len(taken))
+    return tuple(Worker(device, threads, Share(len(taken), taken.count(device))) for device in taken)
