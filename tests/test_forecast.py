@@ -21,6 +21,7 @@ from seesr_cli.forecast import Forecast, check, forecast, remember, tile_count
 from seesr_cli.rates import Phases
 from seesr_cli.room import Room
 from seesr_cli.settings import MINIATURE, SEESR, Format, Model
+from seesr_cli.share import Share
 from seesr_cli.sizes import sizes
 from seesr_cli.tiles import cover
 
@@ -172,6 +173,14 @@ def test_the_option_a_refusal_names_makes_it_fit(
     else:
         value = {option: int(named[2]) if option == "tile" else named[2]}
     check([(PHOTO, of(picture, model, **(changed | value)))], room)
+
+
+def test_of_a_plan_that_fits_by_itself_fewer_at_a_time_are_advised() -> None:
+    needed = int(of((256, 256)).least.host / 0.95) + 1
+    half = Room(None, needed // 2, None, Share(host=2))
+    with pytest.raises(ResourcesError, match="use fewer --jobs or --devices"):
+        check([(PHOTO, of((256, 256), room=half))], half)
+    check([(PHOTO, of((256, 256), room=half.whole()))], half.whole())
 
 
 def test_a_precision_that_this_cpu_is_slow_in_is_not_proposed() -> None:

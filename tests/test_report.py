@@ -11,6 +11,7 @@ import pytest
 from seesr_cli.batch import Outcome
 from seesr_cli.errors import PictureUnreadable
 from seesr_cli.report import Report, complain, shown
+from seesr_cli.share import Share
 from seesr_cli.tag import Tag
 
 ODD = Path("[red]a\nb\x1b[31m" + os.fsdecode(b"\xff") + "é" * 90 + ".png")
@@ -168,6 +169,19 @@ def test_a_terminal_sees_steps_and_gets_its_cursor_back(monkeypatch: pytest.Monk
     work(Report(2))
     assert "step 1 of 2" in terminal.sent
     assert terminal.sent.count("\x1b[?25l") == terminal.sent.count("\x1b[?25h") > 0
+    assert capfdbinary.readouterr().out == b"a_x4.png\n"
+
+
+def test_of_several_pictures_at_a_time_one_line_tells(monkeypatch: pytest.MonkeyPatch, capfdbinary: Captured) -> None:
+    terminal = on_terminal(monkeypatch)
+    with Report(5, share=Share(2, 1)) as report:
+        report.upscaled(DONE)
+        report.started(Path("b.jpg"), Path("b_x4.png"))
+        report.started(Path("c.jpg"), Path("c_x4.png"))
+        report.stepped(Path("c.jpg"), 1, 2)
+        report.stepped(Path("b.jpg"), 2, 2)
+    assert "1 of 5, 2 at work" in terminal.sent
+    assert "step " not in terminal.sent
     assert capfdbinary.readouterr().out == b"a_x4.png\n"
 
 

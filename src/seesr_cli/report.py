@@ -173,14 +173,11 @@ class Report:
         going.stepped, going.share = now, done / total
         if self._progress is None:
             return
-        rest = f"left, {self._time_left()}" if done and self._total > 1 and forecast else "left"
         if self._at_once > 1:
-            shares = sum(picture.share for picture in self._going.values())
-            self._progress.update(
-                self._task, description=self._description(), completed=self._states.total() + shares, total=self._total,
-                count="", rest=rest,
-            )  # fmt: skip
+            completed = self._states.total() + sum(picture.share for picture in self._going.values())
+            self._progress.update(self._task, completed=completed, total=self._total, count="", rest="left")
         else:
+            rest = f"left, {self._time_left()}" if done and self._total > 1 and forecast else "left"
             count = f"step {done} of {total}" if done < total else "decoding"
             self._progress.update(self._task, completed=done, total=total, count=count, rest=rest)
 
@@ -251,11 +248,11 @@ class Report:
 
     def _time_left(self) -> str:
         """Return the time left in all, as forecast and as the last first step was slower."""
-        rest = sum(forecast.total_seconds for forecast in self._forecasts.values())
-        for source, going in self._going.items():
-            if source in self._forecasts:
-                rest -= going.share * self._forecasts[source].total_seconds
-        return f"{_duration(self._slower * rest / self._at_once)} in all"
+        rest = sum(
+            forecast.total_seconds * (1 - self._going[source].share if source in self._going else 1)
+            for source, forecast in self._forecasts.items()
+        )
+        return f"{_duration(self._slower * rest)} in all"
 
     def _summary(self) -> str:
         counts = ", ".join(f"{self._states[state]} {state}" for state in ("done", "skipped", "failed"))
