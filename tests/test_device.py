@@ -1,12 +1,13 @@
 """Device and precision are what was asked for, or are refused in a sentence."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
-from seesr_cli.device import Place, bf16_is_right, choose, has_bf16, memory_kept, tiles_a_call
+from seesr_cli.device import SMALL, Place, bf16_is_right, choose, has_bf16, memory_kept, threads_enough, tiles_a_call
 from seesr_cli.errors import UsageError
 
 
@@ -62,3 +63,17 @@ def test_memory_is_kept_inside_and_given_back_at_the_end() -> None:
 
 def test_a_cpu_predicts_one_tile_at_a_time() -> None:
     assert tiles_a_call(Place(torch.device("cpu"), torch.float32), 96 * 96, 2) == 1
+
+
+def test_a_small_network_has_one_thread_a_large_one_all_and_what_comes_after_what_was_before() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads_enough(SMALL):
+            assert torch.get_num_threads() == 2
+        with suppress(ValueError), threads_enough(SMALL - 1):
+            assert torch.get_num_threads() == 1
+            raise ValueError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

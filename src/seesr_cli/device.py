@@ -43,6 +43,9 @@ USUAL_BYTES = 2**25
 RETURNED_BYTES = 2**20
 """Blocks from this size on are mapped where memory is to be returned."""
 
+SMALL = 10**7
+"""Parameters below which a network is computed by one thread: the miniature's tagger has a twentieth of it, RAM 200."""
+
 NUMBERS_A_PIXEL = 2**15
 """Held at once while the networks predict, per latent pixel and row: 1.0 GB in fp32 for two rows of 64 × 64."""
 
@@ -127,6 +130,22 @@ def attention(device: torch.device) -> AbstractContextManager[None]:
     if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != HOPPER:
         return nullcontext()
     return sdpa_kernel(FAST_ON_HOPPER, set_priority=True)
+
+
+@contextmanager
+def threads_enough(parameters: int) -> Iterator[None]:
+    """Let a network of so many parameters have no more threads inside than it has work for: a small one has one.
+
+    Threads wait for each other after every operation, and compute while they do; where other programs have the cores,
+    that is much longer than the operations themselves.
+    """
+    before = torch.get_num_threads()
+    if parameters < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
