@@ -475,7 +475,8 @@ def make_vae(model: str, place: Place) -> AutoencoderKL:
     levels = len(costs.VAE["block_out_channels"])
     down, up = ("DownEncoderBlock2D",) * levels, ("UpDecoderBlock2D",) * levels
     with torch.device("meta"):
-        vae = AutoencoderKL(**costs.VAE, down_block_types=down, up_block_types=up)
+        # The published size of samples, which is that of diffusers' tiles.
+        vae = AutoencoderKL(**costs.VAE, down_block_types=down, up_block_types=up, sample_size=768)
     return fill(vae, place)
 
 
