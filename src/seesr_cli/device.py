@@ -50,7 +50,7 @@ NUMBERS_A_PIXEL = 2**15
 """Held at once while the networks predict, per latent pixel and row: 1.0 GB in fp32 for two rows of 64 × 64."""
 
 MOST_TILES = 8
-"""In one call; more gain nothing on any device that was measured by others."""
+"""In one call, of one picture or several; more gain nothing on any device that was measured by others."""
 
 
 class Place(NamedTuple):
@@ -111,13 +111,13 @@ def bf16_is_right() -> bool:
 def tiles_a_call(place: Place, pixels: int, rows: int, share: Share = ALONE) -> int:
     """Return how many tiles of `pixels` latent pixels to predict in one call: what half of the free memory holds.
 
-    share: of that memory, where other processes of the same run work beside this one.
-
-    On CUDA, at most MOST_TILES; elsewhere 1, because on a CPU more gained nothing.
+    On CUDA, at most MOST_TILES; elsewhere 1, because on a CPU more gained nothing. rows: of each tile. share: of that
+    memory, where other processes of the same run work beside this one.
     """
     if place.device.type != "cuda":
         return 1
     free = torch.cuda.mem_get_info(place.device)[0] // share.device
+    free += torch.cuda.memory_reserved(place.device) - torch.cuda.memory_allocated(place.device)  # kept for later use
     return max(1, min(MOST_TILES, free // 2 // (pixels * rows * NUMBERS_A_PIXEL * place.dtype.itemsize)))
 
 
