@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from seesr_cli.device import SMALL, Place, bf16_is_right, choose, has_bf16, memory_kept, threads_enough, tiles_a_call
+from seesr_cli.device import (
+    MOST_TILES,
+    NUMBERS_A_PIXEL,
+    SMALL,
+    Place,
+    bf16_is_right,
+    choose,
+    has_bf16,
+    memory_kept,
+    threads_enough,
+    tiles_a_call,
+)
 from seesr_cli.errors import UsageError
 
 
@@ -77,3 +88,12 @@ def test_a_small_network_has_one_thread_a_large_one_all_and_what_comes_after_wha
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_gpu_predicts_as_many_tiles_as_half_of_its_free_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, tile = Place(torch.device("cuda"), torch.float16), 64 * 64 * 2 * NUMBERS_A_PIXEL * 2
+    for free, kept, used, tiles in ((0, 0, 0, 1), (6.5, 0, 0, 3), (6.5, 9.0, 5.0, 5), (99.0, 0, 0, MOST_TILES)):
+        for name, amount in (("memory_reserved", kept), ("memory_allocated", used)):
+            monkeypatch.setattr(torch.cuda, name, lambda _, amount=amount: int(amount * tile))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (int(free * tile), 99 * tile))
+        assert tiles_a_call(place, 64 * 64, 2) == tiles

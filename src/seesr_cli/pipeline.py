@@ -393,7 +393,8 @@ class Upscaler:
     def _tiles_a_call(self, tiles: Tiles, rows: int, batch_size: int | None) -> int:
         """Return how many such tiles, of `rows` rows each, one call takes at most."""
         if batch_size is None:
-            batch_size = tiles_a_call(Place(self.unet.device, self.unet.dtype), tiles[0].share.numel(), rows)
+            place = Place(self.unet.device, self.unet.dtype)
+            batch_size = tiles_a_call(place, tiles[0].share.numel(), rows, self._share)
         return min(self._most_tiles, batch_size)
 
     def _decode(self, latent: Tensor, notes: list[str]) -> Tensor:
