@@ -1,5 +1,6 @@
 """What belongs to a picture travels with it: EXIF, XMP, profile, colours, the edge of what is transparent."""
 
+import contextlib
 import io
 import json
 import shutil
@@ -18,7 +19,7 @@ from PIL import Image, ImageCms
 import peak
 from seesr_cli import image
 from seesr_cli.errors import PictureUnreadable
-from seesr_cli.image import Picture, exif, profiles, reader, tiff
+from seesr_cli.image import Picture, exif, jp2, profiles, reader, tiff
 from seesr_cli.prepare import resize
 from seesr_cli.settings import Format
 
@@ -265,6 +266,31 @@ def as_srgb(picture: Picture) -> list[int]:
     converted = ImageCms.profileToProfile(pixel, profile, ImageCms.createProfile("sRGB"))
     assert converted is not None
     return list(np.asarray(converted)[0, 0])
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_jpeg_2000_keeps_what_is_in_its_boxes(long: bool) -> None:
+    def box(kind: bytes, content: bytes) -> bytes:
+        if long:
+            return struct.pack(">I4sQ", 1, kind, len(content) + 16) + content
+        return struct.pack(">I4s", len(content) + 8, kind) + content
+
+    file = io.BytesIO()
+    Image.new("RGB", (6, 4), (200, 100, 50)).save(file, "JPEG2000")
+    stored, p3, block = file.getvalue(), profiles.from_code(12, 13, grey=False), camera("<", 6).removeprefix(exif.HEAD)
+    assert p3 is not None
+    start, size = stored.index(b"ihdr") - 4, 22
+    header = box(b"jp2h", stored[start : start + size] + box(b"colr", b"\2\0\0" + p3))
+    described = box(b"uuid", jp2.EXIF + block) + box(b"uuid", jp2.XMP + XMP) + box(b"uuid", bytes(20))
+    content = stored[: stored.index(b"jp2h") - 4] + header + described + stored[stored.index(b"jp2c") - 4 :]
+    picture = image.decode(content, Path("a.jp2"))
+    assert picture.icc == p3
+    assert picture.exif == exif.tidy(block)[0]
+    assert picture.xmp == XMP.replace(b'"6"', b'"1"')
+    assert picture.pixels.shape == (3, 6, 4)  # turned as EXIF says
+    for end in range(start, len(content), 7):
+        with contextlib.suppress(PictureUnreadable):
+            image.decode(content[:end], Path("a.jp2"), tolerant=True)
 
 
 def in_digits(kind: str, raw: bytes) -> bytes:

@@ -21,7 +21,7 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from ..errors import PictureUnreadable
 from ..files import cause
-from . import exif, png, profiles, tiff, xmp
+from . import exif, jp2, png, profiles, tiff, xmp
 from .picture import MOST_METADATA, Header, Picture, Unsupported
 
 if TYPE_CHECKING:
@@ -328,6 +328,10 @@ def _opened_image(source: _Source) -> ImageFile.ImageFile:
     image = _identified(source.file)
     if source.page:
         image.seek(source.page)
+    if image.format == "JPEG2000":
+        place = source.file.tell()
+        image.info.update(jp2.described(source.file).items())
+        source.file.seek(place)
     step = _SHALLOW.get(_raw_mode(image))
     if step and "transparency" in image.info:
         image.info["transparency"] = image.info["transparency"] % (255 // step + 1) * step
