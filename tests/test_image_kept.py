@@ -436,7 +436,7 @@ def test_visible_colours_stay_as_they_are_and_a_picture_of_nothing_too() -> None
 @pytest.mark.skipif(not peak.THERE, reason="memory is read from /proc")
 @pytest.mark.parametrize("gamma", [45455, 100000])
 def test_reading_takes_no_more_memory_than_it_says(tmp_path: Path, gamma: int) -> None:
-    for side in (8, 1500):
+    for side in (8, 2500):
         samples = np.zeros((side, side, 4), np.uint8)
         samples[: side // 2, ::3] = 255
         file = io.BytesIO()
@@ -449,9 +449,9 @@ def test_reading_takes_no_more_memory_than_it_says(tmp_path: Path, gamma: int) -
         "image.decode(small, Path('a')); before = peak()\n"
         "image.decode(large, Path('a')); print(peak() - before)"
     )
-    names = [str(tmp_path / side) for side in ("8", "1500")]
+    names = [str(tmp_path / side) for side in ("8", "2500")]
     shown = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True)
-    assert int(shown.stdout) < 2 * Path(names[1]).stat().st_size + 60 * 1500**2
+    assert int(shown.stdout) < 2 * Path(names[1]).stat().st_size + 60 * 2500**2
 
 
 # --- tolerance, loading, HEIC -------------------------------------------------------------------------------------
@@ -507,6 +507,19 @@ def test_heic_is_read_with_the_extra(tmp_path: Path) -> None:
     assert b"Made by me!" in picture.exif
     assert picture.xmp is not None
     assert b"Zo\xc3\xab" in picture.xmp
+
+
+def test_that_more_than_8_bits_were_read_as_8_is_said() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    deep = pillow_heif.from_bytes(mode="RGB;16", size=(8, 8), data=bytes(range(128)) * 3)
+    heic, jpeg2000 = io.BytesIO(), io.BytesIO()
+    deep.save(heic, format="HEIF")
+    Image.new("RGB", (8, 8), "red").save(jpeg2000, "JPEG2000", no_jp2=True)
+    wider = bytearray(jpeg2000.getvalue())
+    wider[42:51:3] = bytes([11] * 3)  # one less than the bits of each component (ISO 15444-1, A.5.1)
+    for content, bits in ((heic.getvalue(), 10), (bytes(wider), 12), (jpeg2000.getvalue(), 8)):
+        notes = image.decode(content, Path("a")).notes
+        assert notes == ((f"Its {bits} bits per channel were read as 8.",) if bits > 8 else ())
 
 
 def test_without_the_extra_a_heic_file_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

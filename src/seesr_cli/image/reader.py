@@ -411,6 +411,8 @@ def _picture(source: _Source, data: bytes) -> Picture:
     kept = exif.tidy(block)[0] if block else None
     if (block and not kept) or (source.about and source.about.lost) or _has_long_xmp(source.image):
         notes.append("Metadata that is damaged or too long was left behind.")
+    if bits == 8 and (stored := _stored_bits(source, data)) > 8:
+        notes.append(f"Its {stored} bits per channel were read as 8.")
     if source.image.format != "MPO" and _several(source):
         notes.append("It holds several frames: the first was taken.")
     return Picture(
@@ -428,6 +430,17 @@ def _picture(source: _Source, data: bytes) -> Picture:
 def _has_long_xmp(image: Image.Image) -> bool:
     """Return whether a JPEG continues its XMP, which one segment could not hold, in others (XMP, part 3, 1.1.3.1)."""
     return any(part.startswith(b"http://ns.adobe.com/xmp/extension/\0") for _, part in getattr(image, "applist", ()))
+
+
+def _stored_bits(source: _Source, data: bytes) -> int:
+    """Return the bits per channel that the file has, where Pillow gives 8 in any case."""
+    if source.image.format == "JPEG2000":  # the marker SIZ (ISO 15444-1, A.5.1), which has one less
+        found = re.search(rb"\xff\x4f\xff\x51.{38}(.)", data[: 2**20], re.DOTALL)
+        return (found[1][0] & 0x7F) + 1 if found else 8
+    if source.image.format in ("AVIF", "HEIF"):  # the box pixi (ISO 23008-12, 6.5.6) of the first picture that has one
+        found = re.search(rb"pixi\0{4}.(.)", data[: 2**20], re.DOTALL)
+        return found[1][0] if found else 8
+    return 8
 
 
 def _several(source: _Source) -> bool:
@@ -505,7 +518,7 @@ def _bleed(pixels: "Tensor", alpha: "Tensor") -> None:
     for level in levels[-2::-1]:
         seen = level[3:] > 0
         filled = torch.where(seen, level[:3] / torch.where(seen, level[3:], 1), doubled(filled, level))
-    for channel, colour in zip(pixels.unsqueeze(1), filled.clamp(0, 1).unsqueeze(1), strict=True):
+    for channel, colour in zip(pixels.unsqueeze(1), filled.clamp_(0, 1).unsqueeze(1), strict=True):
         channel.copy_(torch.where(hidden, doubled(colour, channel), channel))
 
 
