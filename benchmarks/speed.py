@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from html import escape
 from math import prod
@@ -43,7 +43,7 @@ from seesr_cli import costs
 from seesr_cli.bands import Course, decoding, encoding
 from seesr_cli.budget import free, plan, whole
 from seesr_cli.denoise import Predictor, Tiles, controlled, denoise, guided, tiled, watched
-from seesr_cli.device import Place, choose
+from seesr_cli.device import Place, choose, layout
 from seesr_cli.graphs import Graphs, straight
 from seesr_cli.latent import Coder
 from seesr_cli.models.graft import Guide, TwoReadings, build_controlnet, build_unet
@@ -294,12 +294,13 @@ def ours(networks: Networks, work: Work, parts: Given, switches: Switches, batch
 
 def rungs(networks: Networks, work: Work, parts: Given, place: Place, batch: int) -> Iterator[Rung]:
     """Yield the plain path, and the program with one switch more at a time; those that do nothing here are left out."""
-    switches = Switches(memory=False, constants=False, prefix=False, attention=False, graphs=False)
+    switches = Switches(**{field.name: False for field in fields(Switches)})
     yield Rung("plain", partial(plain, networks, work, parts), switches)
     yield Rung("our way", partial(ours, networks, work, parts, switches, 1), switches)
     for name in vars(switches):
         useful = {
             "memory": place.device.type == "cpu",
+            "channels_last": layout(place) is torch.channels_last,
             "attention": place.device.type == "cuda",
             "graphs": place.device.type == "cuda",
         }.get(name, True)

@@ -1,6 +1,7 @@
 """The networks' own way through their blocks, from constants, is that of the stock `forward`, whatever is switched."""
 
 import json
+from copy import deepcopy
 from dataclasses import fields
 
 import pytest
@@ -128,3 +129,26 @@ def test_a_replay_follows_the_latent_the_time_and_the_picture(networks: Networks
     graphs.forget()
     replayed(latent, 3)
     assert len(recordings) == 2
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@torch.inference_mode()
+def test_on_a_cpu_in_bf16_every_convolution_is_given_channels_last(networks: Networks, rows: int) -> None:
+    networks = tuple(deepcopy(network).bfloat16() for network in networks)
+    latent, frames, guide = given(networks, 1, rows)
+    guide = Guide(*(reading.bfloat16() for reading in guide))
+    convolutions = [module for network in networks for module in network.modules() if isinstance(module, nn.Conv2d)]
+    seen: dict[nn.Module, bool] = {}
+
+    def look(module: nn.Module, given: tuple[Tensor], _: Tensor) -> None:
+        seen[module] = given[0].is_contiguous(memory_format=torch.channels_last)
+
+    hooks = [convolution.register_forward_hook(look) for convolution in convolutions]
+    tiles = cover(SIZE, 96, 4)
+    beside = controlled(*networks, guide, watched(networks[1], frames, 8), 1.0)(latent, 321, tiles)
+    assert len(seen) > 60
+    assert all(seen.values())
+    for hook in hooks:
+        hook.remove()
+    plane = controlled(*networks, guide, watched(networks[1], frames, 8, OFF), 1.0, OFF)(latent, 321, tiles)
+    assert float((beside - plane).norm() / plane.norm()) < 0.03

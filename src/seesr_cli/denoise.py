@@ -9,7 +9,7 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from .device import attention, memory_kept
+from .device import Place, attention, layout, memory_kept
 from .graphs import Run, straight
 from .models.graft import Digest, Guide, Known, digest, repeated, spread
 from .models.predict import noise as noise_in
@@ -45,7 +45,7 @@ def watched(
     Each tile sees its own crop, as published, and what was seen first is kept, up to `budget` bytes on the networks'
     device; other tiles are looked at anew every time.
     """
-    pictures = pictures.to(controlnet.device, controlnet.dtype)
+    pictures = pictures.to(controlnet.device, controlnet.dtype, memory_format=_layout(controlnet, switches))
     kept: dict[tuple[int, ...], Tensor] = {}
 
     def see(tile: Tile) -> Tensor:
@@ -85,7 +85,8 @@ def controlled(
         known = cache(torch.inference_mode()(known))
 
     def predict(latent: Tensor, timestep: int, tiles: Tiles) -> Tensor:
-        crops = torch.cat([tile.crop(latent) for tile in tiles]).to(unet.dtype)
+        crops = torch.cat([tile.crop(latent) for tile in tiles])
+        crops = crops.to(unet.dtype, memory_format=_layout(unet, switches))
         seen = view(tiles)
         if not switches.prefix:
             rows = len(guide.text) // len(latent) * len(crops)
@@ -104,6 +105,10 @@ def controlled(
             return run(control, networks, (crops, time, seen, *flat)).float()
 
     return predict
+
+
+def _layout(network: UNet2DConditionModel | ControlNetModel, switches: Switches) -> torch.memory_format:
+    return layout(Place(network.device, network.dtype)) if switches.channels_last else torch.contiguous_format
 
 
 def guided(predict: RowPredictor, guidance: float) -> TilePredictor:

@@ -11,6 +11,7 @@ class Switches:
     constants: what is equal at every step (the control picture's features, keys and values of what is read) is computed
         once, not each time.
     prefix: what both guidance halves compute alike, all that precedes the first text attention, is computed once.
+    channels_last: on a CPU in bf16 a pixel's channels lie together in memory, as its convolutions like it.
     attention: on Hopper GPUs cuDNN's attention is preferred.
     graphs: on CUDA a prediction is recorded once for each shape and replayed. Off: no GPU has run it yet.
     """
@@ -18,6 +19,7 @@ class Switches:
     memory: bool = True
     constants: bool = True
     prefix: bool = True
+    channels_last: bool = True
     attention: bool = True
     graphs: bool = False
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
@@ -102,8 +103,12 @@ def repeated(guide: Guide, times: int) -> Guide:
 
 
 def spread(features: Tensor, rows: int) -> Tensor:
-    """Return `features` with each of its rows repeated, one after the other, until there are `rows`."""
-    return features if len(features) == rows else features.repeat_interleave(rows // len(features), dim=0)
+    """Return `features` with each of its rows repeated, one after the other, until there are `rows`.
+
+    They lie in memory as before, which `repeat_interleave` does not keep.
+    """
+    times = rows // len(features)
+    return features if times == 1 else torch.cat([row for row in features.chunk(len(features)) for _ in range(times)])
 
 
 def _recall(transformer: Transformer2DModel, features: Tensor, known: Digest) -> Tensor:
