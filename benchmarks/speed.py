@@ -44,7 +44,7 @@ from seesr_cli.bands import Course, decoding, encoding
 from seesr_cli.budget import free, plan, whole
 from seesr_cli.denoise import Predictor, Tiles, controlled, denoise, guided, tiled, watched
 from seesr_cli.device import Place, choose, layout
-from seesr_cli.graphs import Graphs, straight
+from seesr_cli.graphs import WORTH, Compute, Graphs, Run, straight
 from seesr_cli.latent import Coder
 from seesr_cli.models.graft import Guide, TwoReadings, build_controlnet, build_unet
 from seesr_cli.models.load import load_controlnet, load_unet, load_vae
@@ -285,11 +285,25 @@ def ours(networks: Networks, work: Work, parts: Given, switches: Switches, batch
             [predict(latent[i : i + 1], timestep) for i, predict in enumerate(each)]
         )
     view = watched(networks.controlnet, parts.frames, networks.factor, switches)
-    run = Graphs() if switches.graphs else straight
+    run = recorded() if switches.graphs and networks.unet.device.type == "cuda" else straight
     predict = controlled(networks.unet, networks.controlnet, parts.guide, view, 1.0, switches, run)
     if work.guidance > 1:
         predict = guided(predict, work.guidance)
     return tiled(predict, parts.tiles, max(1, batch // work.pictures))
+
+
+def recorded() -> Run:
+    """Return the program's run of recordings; it says so where there are none."""
+    graphs = Graphs()
+    run = graphs.expecting(WORTH)
+
+    def told(number: float, compute: Compute, tensors: tuple[Tensor, ...]) -> Tensor:
+        result = run(number, compute, tensors)
+        if graphs.notes:
+            print(f"  {graphs.notes.pop()}")
+        return result
+
+    return told
 
 
 def rungs(networks: Networks, work: Work, parts: Given, place: Place, batch: int) -> Iterator[Rung]:

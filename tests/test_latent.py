@@ -52,6 +52,7 @@ def test_what_fits_the_budget_is_what_the_networks_make_to_the_bit(coder: Coder)
     with torch.inference_mode():
         plain = coder.vae.decode(latent / coder.vae.config.scaling_factor, return_dict=False)[0] / 2 + 0.5
     assert torch.equal(coder.decode(latent), plain)
+    assert coder.whole((32, 48))
 
 
 def test_a_smaller_budget_makes_the_same_picture_with_less(coder: Coder) -> None:
@@ -59,6 +60,7 @@ def test_a_smaller_budget_makes_the_same_picture_with_less(coder: Coder) -> None
     whole, encoded, most = coder.decode(latent), coder.encode(pixels, seeded(3)), coder.working_memory((64, 88))
     coder.budget = (most - BESIDES) * 4 // 5
     assert coder.working_memory((64, 88)) < most
+    assert not coder.whole((64, 88))
     torch.testing.assert_close(coder.decode(latent), whole, atol=1e-4, rtol=0)
     torch.testing.assert_close(coder.encode(pixels, seeded(3)), encoded, atol=1e-4, rtol=0)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from conftest import OWN_GOLDEN
 from seesr_cli.denoise import controlled, guided, tiled, watched
-from seesr_cli.graphs import Compute, Graphs, Replay, straight
+from seesr_cli.graphs import WORTH, Compute, Graphs, Replay, straight
 from seesr_cli.models.graft import Guide, build_controlnet, build_unet
 from seesr_cli.switches import Switches
 from seesr_cli.tiles import cover
@@ -116,12 +116,13 @@ def test_a_replay_follows_the_latent_the_time_and_the_picture(networks: Networks
         return lambda: compute(*slots)
 
     graphs, tiles = Graphs(record), cover(SIZE, 8, 2)
+    run = graphs.expecting(WORTH)
     latent, frames, guide = given(networks, 1, 2)
     for change in (0.0, 1.0):
         picture, read = (frames + change) / 2, Guide(guide.text + change, guide.image - change)
         view = watched(networks[1], picture, 8)
         usual, replayed = (
-            tiled(guided(controlled(*networks, read, view, 1.0, run=run), 5.5), tiles, 3) for run in (straight, graphs)
+            tiled(guided(controlled(*networks, read, view, 1.0, run=way), 5.5), tiles, 3) for way in (straight, run)
         )
         for timestep in (700, 3):
             assert torch.equal(replayed(latent * timestep, timestep), usual(latent * timestep, timestep))

@@ -72,13 +72,18 @@ class Coder:
 
         They are on the VAE's device: weights and input apart, the result included where it is made there.
         """
-        small = (size[0] // self.factor, size[1] // self.factor)
-        needs = []
-        for steps, given in ((encoding(self.vae), size), (decoding(self.vae), small)):
-            course, chosen = self._chosen(steps, given)
-            needs.append(whole(course) if chosen is None else chosen.memory)
+        needs = [whole(course) if chosen is None else chosen.memory for course, chosen in self._both(size)]
         result = 3 * size[0] * size[1] * torch.float32.itemsize if self.vae.device.type == "cpu" else 0
         return max(needs) + BESIDES + result
+
+    def whole(self, size: Size) -> bool:
+        """Return whether a frame of `size` (height, width) goes both ways in one piece, by what memory is free now."""
+        return all(chosen is None for _, chosen in self._both(size))
+
+    def _both(self, size: Size) -> list[tuple[Course, Plan | None]]:
+        """Return how a frame of `size` is encoded, and how it is decoded."""
+        small = (size[0] // self.factor, size[1] // self.factor)
+        return [self._chosen(encoding(self.vae), size), self._chosen(decoding(self.vae), small)]
 
     def _posterior(self, pixels: Tensor) -> DiagonalGaussianDistribution:
         course, chosen = self._chosen(encoding(self.vae), (pixels.shape[-2], pixels.shape[-1]))

@@ -28,7 +28,7 @@ from .device import DTYPES, Place, choose, tiles_a_call
 from .errors import PictureError
 from .graphs import Graphs, straight
 from .latent import Coder
-from .memory import enduring, smaller_tile
+from .memory import enduring, release, smaller_tile
 from .models import convert, load
 from .models.graft import Guide
 from .noise import Noise, seeded, together
@@ -298,7 +298,8 @@ class Upscaler:
             own = zip(shares, guides, strict=True)
             return apart([self.predictor(frames[share], read, settings, most) for share, read in own], shares)
         view = watched(self.controlnet, frames, self.coder.factor, self.switches)
-        run = self.graphs if self.switches.graphs and self.unet.device.type == "cuda" else straight
+        recorded = self.switches.graphs and self.unet.device.type == "cuda"
+        run = self.graphs.expecting(settings.steps) if recorded else straight
 
         def under(guide: Guide) -> RowPredictor:
             return controlled(self.unet, self.controlnet, guide, view, settings.control, self.switches, run)
@@ -323,6 +324,7 @@ class Upscaler:
         if settings.start == "noise":
             height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
             return noise(torch.Size((1, self.coder.channels, height, width))).to(self.unet.device)
+        self._make_room(_size(frame.pixels))
         return begin(self.coder.encode(frame.pixels, noise), self.schedule(settings), noise)
 
     def _sizes(self, picture: Tensor, settings: Settings) -> Sizes:
@@ -341,7 +343,10 @@ class Upscaler:
                 predict = self.predictor(frames, guide, settings, batch_size)
                 return said
 
-            return enduring(lambda: predict(latent, timestep), give_up, notes)
+            predicted = enduring(lambda: predict(latent, timestep), give_up, notes)
+            notes.extend(self.graphs.notes)
+            self.graphs.notes.clear()
+            return predicted
 
         return attempt
 
@@ -366,6 +371,7 @@ class Upscaler:
 
     def _spare_coder(self) -> str | None:
         """Have the VAE work in smaller pieces, at last on the CPU, from now on; say so, or None where that is all."""
+        self.graphs.forget()
         coder = self.coder
         budget = (coder.free() if coder.budget is None else coder.budget) // 2
         if budget >= LEAST_BUDGET:
@@ -397,8 +403,19 @@ class Upscaler:
             batch_size = tiles_a_call(place, tiles[0].share.numel(), rows, self._share)
         return min(self._most_tiles, batch_size)
 
+    def _make_room(self, frame: Size) -> None:
+        """Let the VAE have what recordings and allocator keep for the next step, where it would work in pieces for it.
+
+        So what it makes of a frame of this size does not depend on what was made before.
+        """
+        if self.unet.device.type == "cuda" and not self.coder.whole(frame):
+            self.graphs.forget()
+            release()
+
     def _decode(self, latent: Tensor, notes: list[str]) -> Tensor:
         """Return the pixels of `latent`, all finite."""
+        height, width = _size(latent)
+        self._make_room((height * self.coder.factor, width * self.coder.factor))
         if (decoded := self.coder.decode(latent)).isfinite().all():
             return decoded
         if (decoded := self.coder.decode_in_full_precision(latent)).isfinite().all():
