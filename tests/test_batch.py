@@ -467,6 +467,23 @@ def test_edited_tags_are_used_and_stale_ones_are_named(tmp_path: Path, upscaler:
     assert f"{text} is stale, the picture has changed since: it was read anew." in outcome.notes
 
 
+def test_tags_written_by_hand_in_the_place_of_the_sidecar_are_used_and_left(
+    tmp_path: Path, upscaler: Upscaler, log: Log
+) -> None:
+    each, text = job(draw(tmp_path / "a.png")), tmp_path / "a_x4.txt"
+    restore(upscaler, log, each, sidecar="txt")
+    text.write_text("a unicorn, a meadow\n")
+    (outcome,) = restore(upscaler, log, each, sidecar="txt")
+    assert outcome.state == "skipped"  # it is done, whatever became of its tags
+    for state in ("done", "skipped"):
+        (outcome,) = restore(upscaler, log, each, sidecar="txt", tags_from=tmp_path)
+        assert outcome.state == state
+    assert text.read_text() == "a unicorn, a meadow\n"
+    draw(tmp_path / "a.png", size=(20, 17))
+    (outcome,) = restore(upscaler, log, each, sidecar="txt")
+    assert "is already there and not of this tool" in outcome.message
+
+
 def test_tags_that_were_edited_are_not_written_over(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
     each, text = job(draw(tmp_path / "a.png")), tmp_path / "a_x4.txt"
     restore(upscaler, log, each, sidecar="txt")

@@ -171,12 +171,13 @@ def run(
 
 
 class _Asked(NamedTuple):
-    """A picture as it was named: its file's bytes and their sha256, and the tags a person gave for it."""
+    """A picture as it was named: its file's bytes and their sha256, and the tags a person gave for it, and where."""
 
     data: bytes
     sha256: str
     given: tuple[str, ...] | None
     notes: tuple[str, ...]
+    given_in: Path | None = None
 
 
 class _Made(NamedTuple):
@@ -247,6 +248,7 @@ class _Run:
                 if state == "done":  # a run may have been killed just before it took the latent away
                     latents.discard(latents.place(job.target))
                 return _skipped(job, state)
+            self._check_sidecar(job.target, asked.given_in)
             made = self._made(job, asked)
             made = self._with_sidecar(job, made)
             # Once more: it may have taken hours, and what a person put there meanwhile is theirs.
@@ -275,7 +277,7 @@ class _Run:
             return _Asked(
                 data, sha256, None, (f"{given.path} is stale, the picture has changed since: it was read anew.",)
             )
-        return _Asked(data, sha256, given.tags, ())
+        return _Asked(data, sha256, given.tags, (), given.path)
 
     def _unlike(self, recipe: provenance.Recipe, sha256: str) -> tuple[str, ...]:
         """Return why the result will not be the one that is to be repeated, if that is so."""
@@ -300,8 +302,16 @@ class _Run:
         if folder not in self._swept:
             self._swept.add(folder)
             sweep(folder)
+
+    def _check_sidecar(self, target: Path, given_in: Path | None) -> None:
+        """Raise OutputUnwritable where a person's own file is in the sidecar's place.
+
+        Unless it is `given_in`, the text with the tags that were asked for, which is left as it is.
+        """
         beside = self._sidecar(target)
-        if beside is not None and not self._request.overwrite and beside.exists() and not sidecar.is_ours(beside):
+        if beside is None or self._request.overwrite or not beside.exists() or sidecar.is_ours(beside):
+            return
+        if given_in is None or not beside.samefile(given_in):
             raise OutputUnwritable(f"{beside} is already there and not of this tool: move it, or use --overwrite.")
 
     def _made(self, job: Job, asked: _Asked) -> _Made:
@@ -318,11 +328,13 @@ class _Run:
         pixels, notes = upscaler.develop(sampled.latent, picture.pixels, request.settings)
         alpha = None if picture.alpha is None else finish(picture.alpha, stations)
         device, dtype = upscaler.place
+        like = request.like
         record = provenance.record(
             model=request.model,
             weights=self._weights or None,
             settings=replace(request.settings, tile=sampled.tile, overlap=sampled.overlap),
-            name=job.source.path.name,
+            # A file that was renamed since is still that file, and its result the same to the byte.
+            name=like.input_name if like and like.input_sha256 == asked.sha256 else job.source.path.name,
             sha256=asked.sha256,
             tags=sampled.reading.tags,
             prompt=sampled.fitted.prompt.positive,
