@@ -158,7 +158,7 @@ def test_the_model_is_not_loaded_for_pictures_that_cannot_be_restored(tmp_path: 
     )
     sentences = [
         "and JPEG ends at 65500 a side: choose a .png file",
-        "would become 16000 x 16000 pixels, more than the 100 million that --max-pixels allows",
+        "would become 16000 x 16000 pixels, more than the 100,000,000 that --max-pixels allows",
         "and WEBP ends at 16383 a side: choose a .png file",
         "is a folder: name another file with -o",
         "cannot be made (File exists): choose another place with -o",
@@ -432,6 +432,18 @@ def test_exact_sizes_are_met_with_their_alpha(tmp_path: Path, upscaler: Upscaler
         assert outcome.size_out == result.pixels.shape[-2:] == size
         assert result.alpha is not None
         assert result.alpha.shape[-2:] == size
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 36 bytes")])
+def test_memory_that_runs_out_is_said_and_is_no_fault_to_report(
+    tmp_path: Path, upscaler: Upscaler, log: Log, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Upscaler, "sample", fail)
+    (outcome,) = restore(upscaler, log, job(draw(tmp_path / "a.png")))
+    assert outcome.message.endswith("needs more memory than there is: use a smaller --scale, or cut it into parts.")
 
 
 # --- sidecars ----------------------------------------------------------------------------------------------------

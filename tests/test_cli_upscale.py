@@ -340,7 +340,7 @@ def test_what_is_larger_than_allowed_by_accident_fails(seesr: Seesr) -> None:
     draw("a.png")
     ran = seesr("a.png", "--max-pixels", "5000")
     assert (ran.code, ran.out) == (1, "")
-    assert "would become 80 x 64 pixels, more than the 0.005 million that --max-pixels allows" in ran.err
+    assert "would become 80 x 64 pixels, more than the 5,000 that --max-pixels allows" in ran.err
 
 
 def test_like_repeats_a_result_to_the_byte(seesr: Seesr) -> None:

@@ -504,7 +504,7 @@ def _check_size(job: Job, stations: Sizes, most: int) -> None:
     height, width = stations.result
     if height * width > most:
         reason = f"{job.source.path} would become {width} x {height} pixels"
-        allowed = f"more than the {most / 1e6:g} million that --max-pixels allows"
+        allowed = f"more than the {most:,} that --max-pixels allows"
         raise PictureError(f"{reason}, {allowed}: raise it if that is meant, or ask for a smaller size.")
 
 
@@ -518,13 +518,22 @@ def _failed(source: Path, error: Exception) -> Outcome:
     if isinstance(error, SeesrError) and not isinstance(error, PictureError):
         raise error
     message = str(error)
-    if isinstance(error, MemoryError):
+    if _ran_out(error):
         message = "needs more memory than there is: use a smaller --scale, or cut it into parts."
     elif not isinstance(error, SeesrError):
         message = f"failed unexpectedly ({type(error).__name__}: {error}); --debug shows where: please report it."
     if str(source) not in message:
         message = f"{source}: {message}"
     return Outcome(source, "failed", 0.0, message=message, error=error)
+
+
+def _ran_out(error: Exception) -> bool:
+    """Return whether memory ran out, where nothing was left to step down to."""
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    from .memory import ran_out  # torch, which says it with RuntimeErrors, is here already
+
+    return ran_out(error)
 
 
 def _check_disk(outcome: Outcome) -> None:
