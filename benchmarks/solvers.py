@@ -1,22 +1,29 @@
 """Show how far fewer steps, other solvers and guidance on an interval are from the picture of 50 ancestral steps.
 
     python benchmarks/solvers.py PHOTO... [--model miniature] [--weights DIR] [--guidance 5.5] [--size 64]
+        [--pictures FOLDER]
 
 Each photograph's middle is restored from the same start, with the same noise where a solver draws any, and decoded.
 Printed are the distance to the picture of 50 DDPM steps (PSNR in decibels, mean over photographs), the processor
 seconds of the steps, and two scales to judge the distance by: the same 50 steps with another seed for their noise, and
-100 steps.
+100 steps. Then what each preset costs of the published model, counted: the operations of a whole picture, in those of
+`--preset published`. The presets' pictures are written to FOLDER.
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import torch
 import typer
+from PIL import Image
 from torch import Tensor
 
+from seesr_cli import costs
 from seesr_cli.denoise import Predictor, controlled, denoise, guided, tiled, watched, within
+from seesr_cli.device import choose
+from seesr_cli.forecast import forecast
 from seesr_cli.image import read
 from seesr_cli.models.graft import Guide
 from seesr_cli.models.load import load_schedule_config
@@ -24,15 +31,18 @@ from seesr_cli.noise import seeded
 from seesr_cli.pipeline import Upscaler
 from seesr_cli.prepare import prepare
 from seesr_cli.prompt import compose
+from seesr_cli.room import Room
 from seesr_cli.schedule import schedule
-from seesr_cli.settings import MODELS, ModelName, Settings, Solver
+from seesr_cli.settings import MODELS, PRESETS, SEESR, ModelName, Preset, Settings, Solver, preset
 from seesr_cli.sizes import sizes
 from seesr_cli.tiles import cover
 from seesr_cli.weights import locate
 
-INTERVAL = frozenset(range(73, 813))
-"""The timesteps at which noise/signal is within 0.28 and 5.42 in Stable Diffusion's schedule, where guidance helps most
-(arXiv 2404.07724). The miniature's own schedule has hardly any noise, so that the timesteps stand for the levels."""
+NO_ROOM = Room(None, None, None)
+"""Nothing is known of the memory, so that tiles are chosen by their work alone."""
+
+SIDES = (512, 1024, 1536, 2048, 4096)
+"""Of the results whose work is counted, pixels."""
 
 
 class Way(NamedTuple):
@@ -51,19 +61,31 @@ class Way(NamedTuple):
         return f"{self.solver} {self.steps} {self.spacing}{marks}"
 
 
-WAYS = (
-    Way("ddpm", 50),
-    Way("ddpm", 50, seed=1),
-    Way("ddpm", 100),
-    Way("ddpm", 50, interval=True),
-    *(
-        Way(solver, steps, spacing=spacing)
-        for steps in (25, 12, 6)
-        for spacing in ("leading", "trailing")
-        for solver in ("ddpm", "dpm++", "unipc")
-    ),
-    Way("dpm++", 25, interval=True),
+def way_of(name: Preset) -> Way:
+    """Return the way that a preset goes; its tiles are another matter."""
+    chosen = preset(name, SEESR)
+    return Way(chosen["solver"], chosen["steps"], chosen["guidance_within"] is not None)
+
+
+PRESET_WAYS = {way_of(name): name for name in PRESETS}
+
+WAYS = dict.fromkeys(
+    (
+        Way("ddpm", 50),
+        Way("ddpm", 50, seed=1),
+        Way("ddpm", 100),
+        Way("ddpm", 50, interval=True),
+        *(
+            Way(solver, steps, spacing=spacing)
+            for steps in (25, 12, 6)
+            for spacing in ("leading", "trailing")
+            for solver in ("ddpm", "dpm++", "unipc")
+        ),
+        Way("dpm++", 25, interval=True),
+        *PRESET_WAYS,
+    )
 )
+"""Each once, in the order in which they are printed; the first is the one that others are held against."""
 
 
 class Case(NamedTuple):
@@ -80,8 +102,9 @@ def main(
     weights: Annotated[Path | None, typer.Option(help="Folder with the model's weights.")] = None,
     guidance: Annotated[float, typer.Option(min=1.01, help="Weight of the prompt.")] = 5.5,
     size: Annotated[int, typer.Option(min=16, help="Side of the middle that is restored, pixels.")] = 64,
+    pictures: Annotated[Path | None, typer.Option(help="Write the presets' pictures into this folder.")] = None,
 ) -> None:
-    """Print the table."""
+    """Print the tables."""
     upscaler = Upscaler.load(MODELS[model], weights)
     config = load_schedule_config(MODELS[model], locate(MODELS[model], weights))
     settings = Settings(guidance=guidance, process_size=64)
@@ -90,14 +113,40 @@ def main(
         case = begun(upscaler, middle(read(photo).pixels[:3], size), settings)
         for way, results in found.items():
             results.append(restored(upscaler, config, case, way))
-    truth = [picture for picture, _ in found[WAYS[0]]]
+    truth = [picture for picture, _ in next(iter(found.values()))]
     for way, results in found.items():
         error = torch.stack(
             [(picture - true).square().mean() for (picture, _), true in zip(results, truth, strict=True)]
         )
         distance = float(-10 * error.clamp(min=1e-10).log10().mean())
         seconds = sum(seconds for _, seconds in results) / len(results)
-        print(f"{way.name:36} {distance:6.2f} dB {seconds:8.2f} cpu-s")
+        print(f"{way.name:32} {distance:6.2f} dB {seconds:8.2f} cpu-s  {PRESET_WAYS.get(way, '')}")
+    for side in SIDES:
+        counts = {name: operations(name, side) for name in PRESETS}
+        shares = ", ".join(f"{name} {count / counts['published']:.2f}" for name, count in counts.items())
+        print(f"{side}²: {counts['published'] / 1e12:.0f} TF of the published model; of it {shares}")
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        for way, name in PRESET_WAYS.items():
+            for photo, (picture, _) in zip(photos, found[way], strict=True):
+                pixels = (255 * picture).round().byte().permute(1, 2, 0).numpy()
+                Image.fromarray(pixels).save(pictures / f"{photo.stem}_{name}.png")
+
+
+def operations(name: Preset, side: int) -> float:
+    """Return the floating-point operations of a whole picture of the published model, of `side` pixels a side."""
+    settings = replace(SEESR.defaults, **preset(name, SEESR))
+    stations = sizes((side // 4, side // 4), settings, costs.networks(SEESR).multiple)
+    return forecast(stations, settings, SEESR, choose("cpu", "fp32"), NO_ROOM).operations
+
+
+def guided_at() -> frozenset[int]:
+    """Return the timesteps that Stable Diffusion's schedule has within the interval of `--preset fast`.
+
+    The miniature's own schedule has hardly any noise, so that these timesteps stand for the levels.
+    """
+    every = {**costs.networks(SEESR).schedule, "steps_offset": 0}
+    return schedule(every, every["num_train_timesteps"]).within(*PRESETS["fast"]["guidance_within"])
 
 
 def middle(picture: Tensor, size: int) -> Tensor:
@@ -119,7 +168,7 @@ def begun(upscaler: Upscaler, picture: Tensor, settings: Settings) -> Case:
     alone = controlled(upscaler.unet, upscaler.controlnet, positive, view, settings.control)
     latent = upscaler.start(frame, settings, seeded(0))
     tiles = cover((latent.shape[-2], latent.shape[-1]), 96, 4, latent.device)
-    return Case(latent, tiled(both, tiles), tiled(within(INTERVAL, both, alone), tiles))
+    return Case(latent, tiled(both, tiles), tiled(within(guided_at(), both, alone), tiles))
 
 
 @torch.inference_mode()

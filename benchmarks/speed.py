@@ -1,14 +1,18 @@
-"""Time a step, and the tagger, against a plain path that does what the published code does.
+"""Time a step, the VAE and the tagger against a plain path that does what the published code does.
 
-    python benchmarks/speed.py [one|eight|2k|4k|turbo|tagger|load]... [--model real|miniature] [--steps 2] [--rounds 2]
-        [--device auto] [--dtype auto] [--tile-batch 8] [--json FILE] [--plot FILE.svg] [--weights DIR]
+    python benchmarks/speed.py [one|eight|2k|4k|turbo|vae|tagger|load]... [--model real|miniature] [--steps 2]
+        [--rounds 2] [--device auto] [--dtype auto] [--tile-batch 8] [--json FILE] [--plot FILE.svg] [--weights DIR]
+        [--vae-side 4096] [--vae-megabytes 6000]
 
 Networks of real size have seeded random weights (6.5 GB in fp32; a minute); nothing is fetched. The plain path is
 written here for clarity: one tile and one picture at a time, everything computed anew at each step by the stock
 classes; under autocast on a GPU, in fp32 on a CPU. The ladder turns on one switch of the program after the other. All
 rungs take turns in one process, as often as there are rounds; what is printed are medians, seconds and processor
 seconds per step (of a shared machine believe the second), and ratios to the plain path, for which operations are
-counted. No ratio is printed of a rung whose prediction is not the plain one's. `load` needs a folder, see load.py.
+counted. No ratio is printed of a rung whose prediction is not the plain one's. Peaks of memory are the rung's own,
+weights included. `vae` is one picture through the stock VAE whole, where there is the memory for that, in diffusers'
+tiles, and as the program does it within a budget: equal as long as the features fit it, up to 2048² (decision 10).
+`load` needs a folder, see load.py.
 """
 
 import json
@@ -20,6 +24,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from html import escape
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -27,17 +32,22 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import typer
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import load as loading
+from seesr_cli import costs
+from seesr_cli.bands import Course, decoding, encoding
+from seesr_cli.budget import free, plan, whole
 from seesr_cli.denoise import Predictor, Tiles, controlled, denoise, guided, tiled, watched
 from seesr_cli.device import Place, choose
 from seesr_cli.graphs import Graphs, straight
+from seesr_cli.latent import Coder
 from seesr_cli.models.graft import Guide, TwoReadings, build_controlnet, build_unet
-from seesr_cli.models.load import load_controlnet, load_unet
+from seesr_cli.models.load import load_controlnet, load_unet, load_vae
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.noise import seeded
 from seesr_cli.schedule import schedule
@@ -53,6 +63,9 @@ SAME = 1e-5
 """Of a prediction in fp32: how far it may be from the plain path's, relative."""
 NO_WORSE = 1.1
 """Of a prediction in 16 bits: its error against fp32, in that of the plain path."""
+
+HIGH_WATER = Path("/proc/self/clear_refs")
+"""Where Linux takes the wish to forget a process's peak: a 5."""
 
 STABLE_DIFFUSION = {
     "num_train_timesteps": 1000,
@@ -82,7 +95,7 @@ WORKS: dict[str, Work] = {
 }
 
 
-CASES = (*WORKS, "tagger", "load")
+CASES = (*WORKS, "vae", "tagger", "load")
 
 
 class Networks(NamedTuple):
@@ -128,6 +141,8 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the ladders into this SVG file.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder for `load`; see load.py.")] = None,
+    vae_side: Annotated[int, typer.Option(min=64, help="Side of the picture of `vae`, pixels.")] = 4096,
+    vae_megabytes: Annotated[int, typer.Option(min=64, help="What the VAE may work in.")] = 6000,
 ) -> None:
     """Print the ladders of the cases."""
     place = choose(device, dtype)
@@ -136,13 +151,22 @@ def main(
         raise typer.BadParameter(f"{', '.join(strangers)}: known are {', '.join(CASES)}")
     rate = matrix_rate(place)
     print(f"{machine(place)}; matrix product {rate / 1e9:.0f} GF/s in {place.dtype}; {model}")
-    results: dict[str, Any] = {"machine": machine(place), "dtype": str(place.dtype), "rate": rate, "steps": steps}
+    results: dict[str, Any] = {
+        "machine": machine(place),
+        "dtype": str(place.dtype).removeprefix("torch."),
+        "model": model,
+        "rate": rate,
+        "steps": steps,
+        "rounds": rounds,
+    }
     networks = None
     for case in wanted:
         if case == "load":
             results[case] = load_case(weights)
         elif case == "tagger":
             results[case] = tagger_case(place, rounds)
+        elif case == "vae":
+            results |= vae_case(make_vae(model, place), place, rounds, vae_side, vae_megabytes * 10**6, rate)
         else:
             networks = networks or make(model, place)
             results[case] = ladder(case, WORKS[case], networks, place, steps, rounds, tile_batch, rate)
@@ -300,28 +324,46 @@ def ladder(
     peaks: dict[str, float] = {}
     for _ in range(rounds):
         for rung in every:
-            if place.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
+            forget_peak(place)
             times[rung.name].append(timed(rung, parts.latent, table, place))
             peaks[rung.name] = peak(place)
             print(f"  {rung.name}: {times[rung.name][-1]}", flush=True)
-    base = middle(times["plain"])
     print(f"{case}: {work}, {len(parts.tiles)} tiles, {operations / 1e9:.0f} GF a step, {steps} steps, {rounds} rounds")
+    rows = told(operations, times, peaks, agrees, place, rate)
+    return {"work": work._asdict(), "operations": operations, "unit": "seconds a step", "rungs": rows}
+
+
+def told(
+    operations: int,
+    times: dict[str, list[Timing]],
+    peaks: dict[str, float],
+    errors: dict[str, float],
+    place: Place,
+    rate: float,
+) -> dict[str, Any]:
+    """Print and return a row for each way that was timed; "plain" is the one that others are held against."""
     rows: dict[str, Any] = {}
-    for rung in every:
-        took = middle(times[rung.name])
-        row = {"seconds": took.wall, "cpu_seconds": took.cpu, "peak": peaks[rung.name], "error": agrees[rung.name]}
-        line = f"  {rung.name:14} {took.wall:8.3f} s {took.cpu:8.3f} cpu-s, error {agrees[rung.name]:.1e}"
-        if allowed(agrees, rung.name, place):
+    for name, taken in times.items():
+        took = middle(taken)
+        row: dict[str, Any] = {
+            "seconds": took.wall,
+            "cpu_seconds": took.cpu,
+            "peak": peaks[name],
+            "error": errors.get(name),
+        }
+        speed = f"{operations / took.wall / 1e9:.0f} GF/s = {operations / took.wall / rate:.0%} of the matrix rate"
+        line = f"  {name:16} {took.wall:8.3f} s {took.cpu:8.3f} cpu-s, {speed}, peak {row['peak'] / 1e9:.2f} GB"
+        if "plain" not in times:
+            line += ": no plain path here to hold it against"
+        elif allowed(errors, name, place):
+            base = middle(times["plain"])
             row |= {"ratio": base.wall / took.wall, "cpu_ratio": base.cpu / took.cpu}
-            share = operations / took.wall / rate
-            line += f", {row['ratio']:.2f} x ({row['cpu_ratio']:.2f} cpu), {operations / took.wall / 1e9:.0f} GF/s"
-            line += f" = {share:.0%} of the matrix rate, peak {row['peak'] / 1e9:.2f} GB"
+            line += f", error {errors[name]:.1e}, {row['ratio']:.2f} x ({row['cpu_ratio']:.2f} cpu)"
         else:
-            line += ": NOT the plain path's prediction, no ratio"
+            line += f", error {errors[name]:.1e}: NOT what the plain path gives, no ratio"
         print(line)
-        rows[rung.name] = row
-    return {"work": work._asdict(), "operations": operations, "rungs": rows}
+        rows[name] = row
+    return rows
 
 
 def agreement(networks: Networks, work: Work, parts: Given, every: list[Rung], place: Place) -> dict[str, float]:
@@ -366,10 +408,24 @@ def wait(place: Place) -> None:
         torch.cuda.synchronize()
 
 
+def forget_peak(place: Place) -> None:
+    """Let the peak of memory be counted from now on."""
+    if place.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif HIGH_WATER.exists():
+        HIGH_WATER.write_text("5")
+
+
 def peak(place: Place) -> float:
-    """Return the most memory in bytes: of this rung on a GPU, of the process so far on a CPU."""
+    """Return the most memory in bytes since `forget_peak`: on the device, or of the process on a CPU.
+
+    Where the system cannot forget it is the most so far.
+    """
     if place.device.type == "cuda":
         return torch.cuda.max_memory_allocated()
+    if HIGH_WATER.exists():
+        status = HIGH_WATER.with_name("status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -412,56 +468,149 @@ def matrix_rate(place: Place) -> float:
     return 2 * side**3 / best
 
 
+def make_vae(model: str, place: Place) -> AutoencoderKL:
+    """Return the VAE of one model on `place`; that of real size is filled with seeded normals."""
+    if model == "miniature":
+        return load_vae(MINIATURE, locate(MINIATURE, None), place)
+    levels = len(costs.VAE["block_out_channels"])
+    down, up = ("DownEncoderBlock2D",) * levels, ("UpDecoderBlock2D",) * levels
+    with torch.device("meta"):
+        # The published size of samples, which is that of diffusers' tiles.
+        vae = AutoencoderKL(**costs.VAE, down_block_types=down, up_block_types=up, sample_size=768)
+    return fill(vae, place)
+
+
 @torch.inference_mode()
-def tagger_case(place: Place, rounds: int) -> dict[str, float]:
+def vae_case(
+    vae: AutoencoderKL, place: Place, rounds: int, side: int, budget: int, rate: float
+) -> dict[str, dict[str, Any]]:
+    """Print and return the ladders of encoding and decoding one picture."""
+    coder = Coder(vae, budget)
+    chance = torch.Generator().manual_seed(1)
+    pixels = torch.rand(1, 3, side, side, generator=chance).to(place.device)
+    small = side // coder.factor
+    latent = torch.randn(1, coder.channels, small, small, generator=chance).to(place.device)
+
+    def encode(vae: AutoencoderKL) -> Tensor:
+        posterior = vae.encode((2 * pixels - 1).to(vae.dtype)).latent_dist
+        drawn = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(0)).to(place.device)
+        return (posterior.mean.float() + posterior.std.float() * drawn) * vae.config.scaling_factor
+
+    def decode(vae: AutoencoderKL) -> Tensor:
+        return vae.decode((latent / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0].float() / 2 + 0.5
+
+    def in_tiles(way: Callable[[AutoencoderKL], Tensor]) -> Tensor:
+        vae.enable_tiling()
+        try:
+            return way(vae)
+        finally:
+            vae.disable_tiling()
+
+    found = {}
+    for name, plain_way, our_way, steps, size, cost in (
+        ("encode", encode, lambda: coder.encode(pixels, seeded(0)), encoding(vae), side, costs.encoder),
+        ("decode", decode, lambda: coder.decode(latent), decoding(vae), small, costs.decoder),
+    ):
+        course = Course.of(steps, (size, size))
+        ways: dict[str, Callable[[], Tensor]] = {
+            "plain": partial(plain_way, vae),
+            "diffusers' tiles": partial(in_tiles, plain_way),
+            "ours": our_way,
+        }
+        truth = None
+        if whole(course) > free(place.device):
+            print(f"vae, {name}: whole it takes {whole(course) / 1e9:.1f} GB, which is not here")
+            del ways["plain"]
+        else:
+            truth = plain_way(vae if place.dtype == torch.float32 else deepcopy(vae).float()).cpu()
+        errors: dict[str, float] = {}
+        times: dict[str, list[Timing]] = {way: [] for way in ways}
+        peaks: dict[str, float] = {}
+        for _ in range(rounds):
+            for way, run in ways.items():
+                forget_peak(place)
+                wait(place)
+                wall, cpu = time.perf_counter(), time.process_time()
+                made = run()
+                wait(place)
+                times[way].append(Timing(time.perf_counter() - wall, time.process_time() - cpu))
+                peaks[way] = peak(place)
+                if truth is not None:
+                    errors[way] = float((made.cpu() - truth).norm() / truth.norm())
+        operations = cost(dict(vae.config), (size, size)).operations
+        chosen = plan(course, budget)
+        ours = "whole" if chosen is None else f"in pieces, {chosen.memory / 1e9:.2f} GB expected"
+        print(
+            f"vae, {name}: {side}², {operations / 1e9:.0f} GF, {rounds} rounds; in {budget / 1e9:g} GB ours is {ours}"
+        )
+        rows = told(operations, times, peaks, errors, place, rate)
+        found[f"vae, {name}"] = {"side": side, "operations": operations, "unit": "seconds", "rungs": rows}
+    return found
+
+
+@torch.inference_mode()
+def tagger_case(place: Place, rounds: int) -> dict[str, Any]:
     """Time the tagger of real size: the published code runs it once for the tags and once for the tokens."""
     with torch.device("meta"):
         tagger = Tagger(PUBLISHED_TAGGER, LABELS)
     tagger = fill(tagger, place)
     pixels = torch.rand(1, 3, tagger.side, tagger.side).to(place.device, place.dtype)
-    walls: dict[str, list[float]] = {"twice": [], "once": []}
+    walls: dict[str, list[float]] = {"plain": [], "ours": []}
     for _ in range(rounds + 1):
         for way, times in walls.items():
             wait(place)
             began = time.perf_counter()
-            for _ in range(2 if way == "twice" else 1):
+            for _ in range(2 if way == "plain" else 1):
                 tagger(pixels)
             wait(place)
             times.append(time.perf_counter() - began)
     found = {way: median(times[1:]) for way, times in walls.items()}
-    print(f"tagger: twice {found['twice']:.3f} s, once {found['once']:.3f} s, {found['twice'] / found['once']:.2f} x")
-    return found
+    ratio = found["plain"] / found["ours"]
+    print(f"tagger: twice {found['plain']:.3f} s, once {found['ours']:.3f} s, {ratio:.2f} x")
+    return beside(found["plain"], found["ours"])
 
 
-def load_case(folder: Path | None) -> dict[str, float]:
+def load_case(folder: Path | None) -> dict[str, Any]:
     """Time from the start of a process to the end of the first step, on files that load.py wrote."""
     if folder is None:
         raise typer.BadParameter("load needs --weights DIR, a folder that benchmarks/load.py has filled")
-    found = {}
+    seconds, peaks = {}, {}
     for way in ("naive", "ours"):
-        told = loading.measure(folder, way)
-        found[way] = told["imports"] + told["loading"] + told["step"]
-    print(f"load to first step: naive {found['naive']:.1f} s, ours {found['ours']:.1f} s")
-    return found
+        measured = loading.measure(folder, way)
+        seconds[way] = measured["imports"] + measured["loading"] + measured["step"]
+        peaks[way] = measured["peak"]
+        print(f"load to first step, {way}: {seconds[way]:.1f} s, peak {peaks[way] / 1e9:.2f} GB")
+    result = beside(seconds["naive"], seconds["ours"])
+    for rung, way in (("plain", "naive"), ("ours", "ours")):
+        result["rungs"][rung]["peak"] = peaks[way]
+    return result
+
+
+def beside(plain: float, ours: float) -> dict[str, Any]:
+    """Return the ladder of two ways, of which only the seconds are known."""
+    rungs = {"plain": {"seconds": plain, "ratio": 1.0}, "ours": {"seconds": ours, "ratio": plain / ours}}
+    return {"unit": "seconds", "rungs": rungs}
 
 
 def drawn(results: dict[str, Any]) -> str:
-    """Return the ladders as an SVG picture: a bar of seconds per rung, its ratio beside it."""
-    lines, height = [], 20
+    """Return the ladders as an SVG picture: a bar of seconds per rung, the plain one's grey, its ratio beside it."""
+    about = f"{results['machine']}, {results['dtype']}, {results['model']}; medians of {results['rounds']}"
+    lines, height = [f'<text x="10" y="24">{escape(about)}</text>'], 44
     for case, result in results.items():
         if not (isinstance(result, dict) and "rungs" in result):
             continue
-        lines.append(f'<text x="10" y="{height + 14}" font-weight="bold">{case}, seconds a step</text>')
+        lines.append(f'<text x="10" y="{height + 14}" font-weight="bold">{case}, {result["unit"]}</text>')
         height += 24
         longest = max(row["seconds"] for row in result["rungs"].values())
         for name, row in result["rungs"].items():
-            width = 400 * row["seconds"] / longest
-            ratio = f", {row['ratio']:.2f} x" if "ratio" in row else ""
-            lines.append(f'<text x="130" y="{height + 13}" text-anchor="end">{name}</text>')
-            lines.append(f'<rect x="140" y="{height}" width="{width:.0f}" height="16" fill="#4a7"/>')
+            width, colour = 400 * row["seconds"] / longest, "#999" if name == "plain" else "#4a7"
+            ratio = f", {row['ratio']:.2f} x" if "ratio" in row else ", no ratio"
+            lines.append(f'<text x="130" y="{height + 13}" text-anchor="end">{escape(name)}</text>')
+            lines.append(f'<rect x="140" y="{height}" width="{width:.0f}" height="16" fill="{colour}"/>')
             lines.append(f'<text x="{148 + width:.0f}" y="{height + 13}">{row["seconds"]:.2f}{ratio}</text>')
             height += 22
         height += 14
+    lines.insert(0, f'<rect width="680" height="{height}" fill="white"/>')
     style = 'font-family="sans-serif" font-size="13"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" width="680" height="{height}" {style}>{"".join(lines)}</svg>\n'
 

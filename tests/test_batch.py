@@ -3,7 +3,8 @@
 import errno
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from seesr_cli import __version__, batch, image, latents, provenance
 from seesr_cli.batch import Outcome, Request
 from seesr_cli.errors import OutputUnwritable, ResourcesError, WeightsMissing
 from seesr_cli.jobs import Job, Source, find, plan
 from seesr_cli.journal import JOURNAL, Journal
-from seesr_cli.pipeline import Upscaler
+from seesr_cli.pipeline import Sampled, Upscaler, Wanted
 from seesr_cli.settings import MODELS, Settings
 
 SEESR = MODELS["seesr"]
@@ -293,6 +295,185 @@ def test_a_damaged_journal_is_told_once_and_harms_nothing(tmp_path: Path, upscal
     assert [outcome.state for outcome in refused(log, *jobs)] == ["skipped", "skipped"]
 
 
+# --- several at once ---------------------------------------------------------------------------------------------
+
+
+def groups(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the list that grows with the number of pictures that are sampled together."""
+    counts: list[int] = []
+    sample = upscaler.sample_together
+
+    def counted(wanted: Sequence[Wanted], *others: Any) -> list[Sampled]:
+        counts.append(len(wanted))
+        return sample(wanted, *others)
+
+    monkeypatch.setattr(upscaler, "sample_together", counted)
+    return counts
+
+
+def pixels(path: Path) -> Tensor:
+    return image.read(path).pixels
+
+
+def test_pictures_of_one_size_are_made_together_whatever_is_between_them(
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    small, large = (20, 16), (24, 16)
+    sizes = {"a": small, "c": small, "d": small, "e": small, "f": small, "g": large, "h": large, "i": small, "j": small}
+    for name, size in sizes.items():
+        draw(tmp_path / f"{name}.png", size=size)
+    (tmp_path / "b.png").write_text("Dear diary")
+    jobs = plan(find([str(tmp_path)]).pictures, None)
+    alone = plan(find([str(tmp_path)]).pictures, str(tmp_path / "alone"))
+    restore(upscaler, log, *alone, settings=replace(QUICK, steps=2))
+    counts = groups(upscaler, monkeypatch)
+    settings = replace(QUICK, steps=2)
+    restore(upscaler, log, jobs[2], settings=settings)  # c is done
+    log.told.clear()
+    with Journal.open(tmp_path).claim(tmp_path / "d_x4.png") as mine:
+        assert mine
+        outcomes = restore(upscaler, log, *jobs, settings=settings, batch_size=3, sidecar="json")
+    states = {"a": "done", "b": "failed", "c": "skipped", **dict.fromkeys("efghij", "done"), "d": "skipped"}
+    assert [(outcome.source.stem, outcome.state) for outcome in outcomes] == list(states.items())
+    assert counts == [1, 3, 2, 2]
+    starts = [told[1] for told in log.told if told[0] == "started"]
+    assert starts == [f"{name}.png" for name in "abcdefghijd"]
+    for name in "aefghij":
+        assert [told for told in log.told if told[:2] == ("stepped", f"{name}.png")] == [
+            ("stepped", f"{name}.png", done, 2) for done in range(3)
+        ]
+        torch.testing.assert_close(
+            pixels(tmp_path / f"{name}_x4.png"), pixels(tmp_path / "alone" / f"{name}_x4.png"), atol=1 / 255, rtol=0
+        )
+        told = json.loads((tmp_path / f"{name}_x4.json").read_text())
+        assert told["input"]["name"] == f"{name}.png"
+        assert told["batch_size"] == (3 if name in "aef" else 2)
+    assert [outcome.state for outcome in restore(upscaler, log, *jobs, settings=settings, batch_size=3)] == [
+        "skipped", "failed", "skipped", "done", *["skipped"] * 6,
+    ]  # fmt: skip
+
+
+def test_no_more_jobs_are_asked_for_than_are_made_together(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
+    asked: list[str] = []
+
+    def ask() -> Iterator[Job]:
+        for name in "abcde":
+            asked.append(name)
+            yield job(draw(tmp_path / f"{name}.png"), tmp_path / f"{most}" / f"{name}.png")
+
+    for most, taken in ((1, [1, 2, 3, 4, 5]), (3, [3, 3, 3, 5, 5])):
+        asked.clear()
+        request = Request(SEESR, QUICK, batch_size=most)
+        assert [len(asked) for _ in batch.run(ask(), request, lambda: upscaler, lambda: WEIGHTS, log)] == taken
+
+
+def test_what_was_sampled_together_is_on_disk_before_the_first_is_developed(
+    tmp_path: Path, upscaler: Upscaler, log: Log
+) -> None:
+    jobs = [job(draw(tmp_path / f"{name}.png")) for name in "abc"]
+
+    class Killed(Breaking):
+        def develop(self, *arguments: Any) -> Any:
+            raise KeyboardInterrupt
+
+    breaking: Any = Killed(upscaler, RuntimeError())
+    with pytest.raises(KeyboardInterrupt):
+        restore(breaking, log, *jobs, batch_size=3)
+    assert all(latents.place(tmp_path / f"{name}_x4.png").exists() for name in "abc")
+    again: Any = Breaking(upscaler, RuntimeError())
+    again.error = None
+    assert [outcome.state for outcome in restore(again, log, *jobs, batch_size=3)] == ["done"] * 3
+    assert again.sampled == 0
+    assert list(tmp_path.glob(".*.latent")) == []
+
+
+def test_a_picture_that_cannot_be_sampled_fails_alone(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
+    jobs = [job(draw(tmp_path / f"{name}.png")) for name in "abc"]
+    bad = pixels(tmp_path / "b.png")
+
+    class Picky(Breaking):
+        def sample_together(self, wanted: list[Any], *arguments: Any) -> Any:
+            if any(torch.equal(each.picture, bad) for each in wanted):
+                raise RuntimeError("not this one")
+            return super().sample_together(wanted, *arguments)
+
+    picky: Any = Picky(upscaler, RuntimeError())
+    picky.error = None
+    outcomes = restore(picky, log, *jobs, batch_size=3)
+    assert [outcome.state for outcome in outcomes] == ["done", "failed", "done"]
+    assert "RuntimeError: not this one" in outcomes[1].message
+
+
+def test_an_interruption_leaves_no_claim(tmp_path: Path, upscaler: Upscaler) -> None:
+    jobs = [
+        job(draw(tmp_path / f"{name}.png", size=(20, side))) for name, side in zip("abc", (16, 16, 17), strict=True)
+    ]
+
+    class Impatient(Log):
+        def stepped(self, source: Path, done: int, total: int) -> None:
+            with Journal.open(tmp_path).claim(tmp_path / "c_x4.png") as mine:
+                assert not mine  # begun to see its size
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(upscaler, Impatient(), *jobs, batch_size=3)
+    for name in "abc":
+        with Journal.open(tmp_path).claim(tmp_path / f"{name}_x4.png") as mine:
+            assert mine
+    assert names(tmp_path) == ["a.png", "b.png", "c.png"]
+
+
+def test_memory_that_runs_out_for_several_is_told_of_each(
+    tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu")
+    entry, counts = upscaler.unet.conv_in, groups(upscaler, monkeypatch)
+    forward = entry.forward
+
+    def full(crops: Tensor) -> Tensor:
+        if len(crops) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(crops)
+
+    monkeypatch.setattr(entry, "forward", full)
+    outcomes = restore(upscaler, log, *(job(draw(tmp_path / f"{name}.png")) for name in "abcd"), batch_size=3)
+    assert [outcome.state for outcome in outcomes] == ["done"] * 4
+    said = "Memory ran out: pictures are computed 1 at a time from now on."
+    assert [said in outcome.notes for outcome in outcomes] == [True, True, True, False]
+    assert [outcome.record["batch_size"] for outcome in outcomes] == [1] * 4
+    assert counts == [3, 1]
+
+
+def test_pictures_share_the_time_that_they_take_together(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
+    jobs = [job(draw(tmp_path / f"{name}.png")) for name in "abc"]
+    start = time.monotonic()
+    outcomes = restore(upscaler, log, *jobs, settings=replace(QUICK, steps=4), batch_size=3)
+    took = time.monotonic() - start
+    assert 0.5 * took < sum(outcome.seconds for outcome in outcomes) <= took
+    lines = [json.loads(line) for line in (tmp_path / JOURNAL).read_text().splitlines()]
+    assert sum(line["seconds"] for line in lines) <= took
+
+
+def test_what_was_made_with_others_is_repeated_to_the_byte_without_them(
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    settings = replace(QUICK, steps=3)
+    jobs = [job(draw(tmp_path / f"{name}.png")) for name in "abc"]
+    made = restore(upscaler, log, *jobs, settings=settings, batch_size=3)
+    recipe = provenance.settings_of(json.loads(json.dumps(made[1].record)), "b_x4.png")
+    assert recipe.batch_size == 3
+    counts = groups(upscaler, monkeypatch)
+    again = [job(each.source.path, tmp_path / "again" / f"{each.source.path.stem}_x4.png") for each in jobs]
+    outcomes = restore(upscaler, log, *again, settings=recipe.settings, like=recipe)
+    assert [outcome.state for outcome in outcomes] == ["done"] * 3
+    assert counts == [1, 3, 1]  # b has two copies beside it, a and c are others' pictures
+    assert (tmp_path / "again" / "b_x4.png").read_bytes() == (tmp_path / "b_x4.png").read_bytes()
+    alone = job(tmp_path / "b.png", tmp_path / "alone.png")
+    (outcome,) = restore(upscaler, log, alone, settings=recipe.settings, like=recipe, batch_size=1)
+    assert outcome.record["batch_size"] == 1
+    assert counts[3:] == [1]
+
+
 # --- what was worked for is not lost -----------------------------------------------------------------------------
 
 
@@ -308,9 +489,12 @@ class Breaking:
     def place(self) -> tuple[str, str]:
         return self.upscaler.place
 
-    def sample(self, *arguments: Any) -> Any:
-        self.sampled += 1
-        return self.upscaler.sample(*arguments)
+    def pictures_a_call(self, *arguments: Any) -> int:
+        return self.upscaler.pictures_a_call(*arguments)
+
+    def sample_together(self, wanted: list[Any], *arguments: Any) -> Any:
+        self.sampled += len(wanted)
+        return self.upscaler.sample_together(wanted, *arguments)
 
     def develop(self, *arguments: Any) -> Any:
         if self.error is not None:
@@ -441,7 +625,7 @@ def test_memory_that_runs_out_is_said_and_is_no_fault_to_report(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Upscaler, "sample", fail)
+    monkeypatch.setattr(Upscaler, "sample_together", fail)
     (outcome,) = restore(upscaler, log, job(draw(tmp_path / "a.png")))
     assert outcome.message.endswith("needs more memory than there is: use a smaller --scale, or cut it into parts.")
 

@@ -115,6 +115,8 @@ def test_a_bad_picture_is_one_sentence_and_code_1(seesr: Seesr, content: bytes |
         (["--steps", "0"], "--steps 0 is out of range: give 1 to 1000."),
         (["--seed", "-1"], "--seed -1 is out of range: give 0 to 9223372036854775807."),
         (["--overlap", "200"], "--overlap 200 is out of range: give 0 to 95."),
+        (["--batch-size", "many"], "--batch-size many is not known: give auto, or 1 to 64."),
+        (["--batch-size", "0"], "--batch-size 0 is out of range: give 1 to 64."),
         (["--tile", "large"], "--tile large is not known: give auto, or 8 to 512."),
         (
             ["--tile", "auto", "--overlap", "8"],
@@ -365,6 +367,25 @@ def test_like_repeats_a_result_to_the_byte(seesr: Seesr) -> None:
 def told_of(sidecar: str) -> dict[str, Any]:
     """The settings that a result says it was made with."""
     return json.loads(Path(sidecar).read_text())["settings"]
+
+
+def test_like_repeats_to_the_byte_what_was_made_with_others(seesr: Seesr) -> None:
+    for name in "abc":
+        draw(f"in/{name}.png")
+    ran = seesr("in", "-o", "out", "--batch-size", "2", "--json")
+    events = list(map(json.loads, ran.out.splitlines()))
+    told = [(event["event"], Path(event["input"]).stem) for event in events if event["event"] != "planned"]
+    assert told == [
+        *(("started", name) for name in "ab"),
+        *(("step", name) for name in "abab"),
+        *(("finished", name) for name in "ab"),
+        *((event, "c") for event in ("started", "step", "step", "finished")),
+    ]
+    sizes = [event["record"]["batch_size"] for event in events if event["event"] == "finished"]
+    assert sizes == [2, 2, 1]
+    for name in "abc":
+        assert seesr(f"in/{name}.png", "--like", f"out/{name}_x4.png", "-o", f"{name}.png").code == 0
+        assert Path(f"{name}.png").read_bytes() == Path(f"out/{name}_x4.png").read_bytes()
 
 
 def test_tiles_that_were_chosen_are_what_the_result_says_and_repeats(

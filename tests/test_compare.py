@@ -155,6 +155,7 @@ def test_a_skipped_picture_is_told_of_as_its_result_tells(tmp_path: Path, pair: 
         negative="blur",
         device="cpu",
         dtype="fp32",
+        batch_size=1,
         kind="png",
         quality=None,
         bits=8,
@@ -171,7 +172,7 @@ def test_a_skipped_picture_is_told_of_as_its_result_tells(tmp_path: Path, pair: 
 def test_a_strange_record_does_not_break_the_page(tmp_path: Path, pair: tuple[Path, Path], score: bytes) -> None:
     record = {"format": 1, "settings": {}, "model": {"name": "seesr", "weights": None}, "prompt": "frog"}
     record |= {"input": {"name": "a", "sha256": ""}, "output": {"kind": "png", "quality": None, "bits": 8}}
-    record |= {"device": "cpu", "dtype": "fp32", "tags": [{"name": "frog", "score": "SCORE"}]}
+    record |= {"device": "cpu", "dtype": "fp32", "batch_size": 1, "tags": [{"name": "frog", "score": "SCORE"}]}
     put_packet(pair[1], provenance.embed(None, record).replace(b'"SCORE"', score))
     entry = Parsed(written(tmp_path, [Entry(*pair, "skipped", "It is there.")])).entry(0)
     assert entry["tags"] == ([["frog", 1.0]] if score == b"1e999" else [])

@@ -1,12 +1,24 @@
 """Device and precision are what was asked for, or are refused in a sentence."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
-from seesr_cli.device import Place, bf16_is_right, choose, has_bf16, memory_kept, tiles_a_call
+from seesr_cli.device import (
+    MOST_TILES,
+    NUMBERS_A_PIXEL,
+    SMALL,
+    Place,
+    bf16_is_right,
+    choose,
+    has_bf16,
+    memory_kept,
+    threads_enough,
+    tiles_a_call,
+)
 from seesr_cli.errors import UsageError
 
 
@@ -62,3 +74,26 @@ def test_memory_is_kept_inside_and_given_back_at_the_end() -> None:
 
 def test_a_cpu_predicts_one_tile_at_a_time() -> None:
     assert tiles_a_call(Place(torch.device("cpu"), torch.float32), 96 * 96, 2) == 1
+
+
+def test_a_small_network_has_one_thread_a_large_one_all_and_what_comes_after_what_was_before() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads_enough(SMALL):
+            assert torch.get_num_threads() == 2
+        with suppress(ValueError), threads_enough(SMALL - 1):
+            assert torch.get_num_threads() == 1
+            raise ValueError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_gpu_predicts_as_many_tiles_as_half_of_its_free_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, tile = Place(torch.device("cuda"), torch.float16), 64 * 64 * 2 * NUMBERS_A_PIXEL * 2
+    for free, kept, used, tiles in ((0, 0, 0, 1), (6.5, 0, 0, 3), (6.5, 9.0, 5.0, 5), (99.0, 0, 0, MOST_TILES)):
+        for name, amount in (("memory_reserved", kept), ("memory_allocated", used)):
+            monkeypatch.setattr(torch.cuda, name, lambda _, amount=amount: int(amount * tile))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (int(free * tile), 99 * tile))
+        assert tiles_a_call(place, 64 * 64, 2) == tiles

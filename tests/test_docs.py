@@ -19,6 +19,18 @@ OPTIONS = [
     for parameter in command.params
     if parameter.param_type_name == "option" and parameter.name != "help"
 ]
+TEXTS = [
+    *ROOT.glob("*.md"),
+    *(path for folder in ("src", "benchmarks", "docs", "recipes") for path in (ROOT / folder).rglob("*.[pm][yd]")),
+]
+DECISIONS_NAMED = sorted(
+    {
+        (path.relative_to(ROOT).as_posix(), int(number))
+        for path in TEXTS
+        for numbers in re.findall(r"\bdecisions?(?:\)?, | |/)(\d+)(?: to (\d+))?", path.read_text())
+        for number in filter(None, numbers)
+    }
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -41,9 +53,33 @@ def test_the_readme_s_options_table_shows_the_models_own_defaults() -> None:
         assert str(field) in rows[option]
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)", README))
 def test_every_link_leads_somewhere(target: str) -> None:
     assert (ROOT / target).exists()
+
+
+@pytest.mark.parametrize("anchor", re.findall(r"\]\(#([^)]+)\)", README))
+def test_every_link_within_the_readme_leads_to_a_heading(anchor: str) -> None:
+    assert anchor in anchors(README)
+
+
+def anchors(text: str) -> set[str]:
+    """Return what GitHub lets a link within `text` lead to: headings in small letters, hyphens for spaces."""
+    found: list[str] = []
+    for heading in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE):
+        slug = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        again = found.count(slug)
+        found += [slug, f"{slug}-{again}"] if again else [slug]
+    return set(found)
+
+
+def test_anchors_are_those_of_github() -> None:
+    assert anchors("# A `b`-c, d!\n## Use\ntext # no\n### Use\n") == {"a-b-c-d", "use", "use-1"}
+
+
+@pytest.mark.parametrize(("file", "decision"), DECISIONS_NAMED)
+def test_every_decision_that_is_named_is_there(file: str, decision: int) -> None:
+    assert list((ROOT / "docs/decisions").glob(f"{decision:04}-*.md"))
 
 
 def test_the_changelog_knows_this_version() -> None:

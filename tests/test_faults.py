@@ -48,13 +48,13 @@ def lines(folder: Path) -> Counter[str]:
     return Counter(json.loads(line)["output"] for line in (folder / JOURNAL).read_text().splitlines() if line)
 
 
-def killed_until_done(tmp_path: Path, count: int, pauses: random.Random, most: float) -> int:
+def killed_until_done(tmp_path: Path, count: int, pauses: random.Random, most: float, *options: str) -> int:
     """Restore `count` pictures with processes that are killed at random times; return how many were."""
     draw(tmp_path / "in", count)
     out = tmp_path / "out"
     kills = 0
     while True:
-        process = start(tmp_path / "in", "-o", out)
+        process = start(tmp_path / "in", "-o", out, *options)
         made = len(results(out))
         limit = time.monotonic() + 120
         while process.poll() is None and len(results(out)) == made and time.monotonic() < limit:
@@ -76,8 +76,9 @@ def killed_until_done(tmp_path: Path, count: int, pauses: random.Random, most: f
     return kills
 
 
-def test_a_run_killed_at_any_moment_goes_on_where_it_was(tmp_path: Path) -> None:
-    assert killed_until_done(tmp_path, 5, random.Random(3), 0.2) > 0
+@pytest.mark.parametrize("together", ["1", "3"])
+def test_a_run_killed_at_any_moment_goes_on_where_it_was(tmp_path: Path, together: str) -> None:
+    assert killed_until_done(tmp_path, 5, random.Random(3), 0.2, "--batch-size", together) > 0
 
 
 @pytest.mark.slow
@@ -85,9 +86,10 @@ def test_two_hundred_pictures_survive_any_number_of_kills(tmp_path: Path) -> Non
     assert killed_until_done(tmp_path, 200, random.Random(5), 4.0) > 3
 
 
-def test_two_processes_share_a_folder_and_make_no_picture_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", ["1", "3"])
+def test_two_processes_share_a_folder_and_make_no_picture_twice(tmp_path: Path, together: str) -> None:
     draw(tmp_path / "in", 6)
-    both = [start(tmp_path / "in", "-o", tmp_path / "out") for _ in range(2)]
+    both = [start(tmp_path / "in", "-o", tmp_path / "out", "--batch-size", together) for _ in range(2)]
     for process in both:
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err

@@ -41,11 +41,12 @@ def of(
     kind: Format = "png",
     bits: int = 8,
     dtype: str = "fp32",
+    batch_size: int = 1,
     **changed: Any,
 ) -> Forecast:
     settings = replace(model.defaults, **changed)
     stations = sizes(picture, settings, costs.networks(model).multiple)
-    return forecast(stations, settings, model, choose("cpu", dtype), room, kind=kind, bits=bits)
+    return forecast(stations, settings, model, choose("cpu", dtype), room, None, kind, bits, batch_size=batch_size)
 
 
 @hypothesis_settings(deadline=None, max_examples=60)
@@ -147,6 +148,7 @@ def test_a_tiny_picture_teaches_nothing() -> None:
 @pytest.mark.parametrize(
     ("model", "picture", "changed", "share", "option"),
     [
+        (SEESR, (256, 256), {"batch_size": 8}, 0.8, "batch-size"),
         (SEESR, (512, 512), {"tile": 256}, 0.99, "tile"),
         (SEESR, (512, 512), {}, 0.7, "dtype"),
         (MINIATURE, (1024, 1024), {}, 0.8, "scale"),
@@ -163,7 +165,7 @@ def test_the_option_a_refusal_names_makes_it_fit(
     with pytest.raises(ResourcesError) as refusal:
         check([(PHOTO, found)], room)
     sentence = str(refusal.value)
-    named = re.search(r"use --(\w+) ([\w.]+)", sentence)
+    named = re.search(r"use --([\w-]+) ([\w.]+)", sentence)
     assert named, sentence
     assert named[1] == option
     assert ("in the place of the size" in sentence) == ("long_edge" in changed)
@@ -171,7 +173,7 @@ def test_the_option_a_refusal_names_makes_it_fit(
     if option == "scale":
         value = {"scale": float(named[2]), "long_edge": None}
     else:
-        value = {option: int(named[2]) if option == "tile" else named[2]}
+        value = {option.replace("-", "_"): named[2] if option == "dtype" else int(named[2])}
     check([(PHOTO, of(picture, model, **(changed | value)))], room)
 
 

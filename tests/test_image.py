@@ -218,6 +218,23 @@ def test_the_transparent_colour_of_a_16_bit_png_is_that_colour_alone(tmp_path: P
     assert picture.alpha.sum() == HEIGHT * WIDTH - 1
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_grey_of_a_png_is_that_grey_alone(tmp_path: Path, bits: int) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    greys = 2**bits
+    row = int("".join(f"{grey:0{bits}b}" for grey in range(greys)).ljust(8, "0"), 2)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", greys, 1, bits, 0, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" + row.to_bytes(max(1, greys * bits // 8), "big")))
+    for key in range(greys):
+        clear = chunk(b"tRNS", struct.pack(">H", key))
+        (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + clear + pixels + chunk(b"IEND", b""))
+        picture = read(tmp_path / "a.png")
+        assert picture.alpha is not None
+        assert picture.alpha[0, 0].tolist() == [float(grey != key) for grey in range(greys)]
+
+
 @pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("channels", [3, 4])
@@ -403,7 +420,57 @@ def test_a_small_copy_in_a_tiff_is_no_page(tmp_path: Path, first: bool, colours:
     assert image.probe(tmp_path / "a.tif").size == (HEIGHT, WIDTH)
 
 
+def raw_photograph(content: str, colours: Array) -> bytes:
+    """Return a TIFF whose first picture is the small one beside a camera's raw data, kept in one of their ways."""
+    tifffile = pytest.importorskip("tifffile")
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        below = 1 if content == "below a small one" else 0
+        tags = [(50706, 1, 4, b"\1\4\0\0", True)] if content == "DNG" else []
+        writer.write(colours, photometric="rgb", subfiletype=below, subifds=below, extratags=tags)
+        if content != "DNG":
+            mosaic = {"photometric": 32803} if content == "a mosaic" else {}
+            writer.write(np.zeros((32, 32), np.uint16), **mosaic)
+    stored = file.getvalue()
+    if content == "CR2":  # which has its mark where the first directory was, and that one elsewhere
+        (entries,) = struct.unpack_from("<H", stored, 8)
+        start = struct.pack("<I", len(stored))
+        return stored[:4] + start + b"CR\2\0" + stored[12:] + stored[8 : 14 + 12 * entries]
+    return stored
+
+
+@pytest.mark.parametrize("content", ["DNG", "CR2", "a mosaic", "below a small one"])
+def test_a_camera_s_raw_picture_is_not_taken_for_the_small_one_beside_it(
+    tmp_path: Path, content: str, colours: Array
+) -> None:
+    (tmp_path / "a.tif").write_bytes(raw_photograph(content, colours))
+    for look in (read, image.probe):
+        with pytest.raises(PictureUnreadable, match="is a camera's raw picture: develop it to TIFF or JPEG first"):
+            look(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("head", [b"FUJIFILMCCD-RAW 0201", b"IIU\0\x18\0\0\0....", b"\0\0\0\x18ftypcrx \0\0\0\1"])
+def test_a_raw_picture_that_is_no_tiff_is_named_as_one(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "a.raf").write_bytes(head + bytes(100))
+    with pytest.raises(PictureUnreadable, match="is a camera's raw picture: develop it to TIFF or JPEG first"):
+        read(tmp_path / "a.raf")
+
+
 # --- what cannot be read ------------------------------------------------------------------------------------------
+
+
+def jpeg_of_12_bits(path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("L", (8, 8)).save(file, "JPEG")
+    content = bytearray(file.getvalue())
+    content[content.index(b"\xff\xc0") + 4] = 12  # the sample precision in the frame header (ITU-T T.81, B.2.2)
+    path.write_bytes(content)
+
+
+def bmp_in_16_bits(path: Path) -> None:
+    """Write a BMP of four channels with 4 bits each."""
+    head = struct.pack("<IiiHHIIiiII4I", 56, 2, 2, 1, 16, 3, 8, 0, 0, 0, 0, 0xF00, 0xF0, 0xF, 0xF000)
+    path.write_bytes(b"BM" + struct.pack("<IHHI", 78, 0, 0, 70) + head + bytes(8))
 
 
 def truncated(path: Path) -> None:
@@ -428,6 +495,15 @@ UNREADABLE: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: path.touch(), r"is empty \(zero bytes\): copy or download it again"),
     (lambda path: path.write_text("Dear diary"), "is not a picture that can be read: give a JPEG, PNG"),
     (lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n"), "is not a picture that can be read: give a JPEG"),
+    (
+        jpeg_of_12_bits,
+        "starts as JPEG does, but is damaged or of a kind that is not read: copy it again, or export",
+    ),
+    (
+        bmp_in_16_bits,
+        r"is damaged or of a kind that is not read \(Unsupported BMP bitfields layout\): copy it again, or",
+    ),
+    (lambda path: path.write_bytes(b"RIFF\x04\0\0\0WAVE"), "is not a picture that can be read"),
     (truncated, r"is damaged or incomplete \(.*\): copy or export it again"),
     (bomb, "has more pixels than the 100 million that are read: shrink it or cut it up first"),
     (large, "has 10001 x 10000 pixels, more than the 100 million that are read: shrink it"),

@@ -1,10 +1,12 @@
 """What belongs to a picture travels with it: EXIF, XMP, profile, colours, the edge of what is transparent."""
 
+import contextlib
 import io
 import json
 import shutil
 import struct
 import subprocess
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,10 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+import peak
 from seesr_cli import image
 from seesr_cli.errors import PictureUnreadable
-from seesr_cli.image import Picture, exif, profiles, reader, tiff
+from seesr_cli.image import Picture, exif, jp2, profiles, reader, tiff
 from seesr_cli.prepare import resize
 from seesr_cli.settings import Format
 
@@ -171,6 +174,16 @@ def test_xmp_that_is_too_long_for_jpeg_is_left_out_and_said() -> None:
     assert (again(picture, "png").xmp or b"").endswith(b" " * 70000)
 
 
+def test_that_xmp_beyond_one_segment_is_left_behind_is_said() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "JPEG", xmp=XMP)
+    more = b"http://ns.adobe.com/xmp/extension/\0" + bytes(40) + b"<x/>"
+    content = file.getvalue()[:2] + b"\xff\xe1" + struct.pack(">H", len(more) + 2) + more + file.getvalue()[2:]
+    picture = image.decode(content, Path("a.jpg"))
+    assert picture.xmp is not None
+    assert picture.notes == ("Metadata that is damaged or too long was left behind.",)
+
+
 def test_a_size_beyond_16_bits_is_stated_as_a_long_number() -> None:
     block = exif.sized(camera(), 70000, 80000)
     reading = tiff.Reading(io.BytesIO(block.removeprefix(exif.HEAD)))
@@ -253,6 +266,58 @@ def as_srgb(picture: Picture) -> list[int]:
     converted = ImageCms.profileToProfile(pixel, profile, ImageCms.createProfile("sRGB"))
     assert converted is not None
     return list(np.asarray(converted)[0, 0])
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_jpeg_2000_keeps_what_is_in_its_boxes(long: bool) -> None:
+    def box(kind: bytes, content: bytes) -> bytes:
+        if long:
+            return struct.pack(">I4sQ", 1, kind, len(content) + 16) + content
+        return struct.pack(">I4s", len(content) + 8, kind) + content
+
+    file = io.BytesIO()
+    Image.new("RGB", (6, 4), (200, 100, 50)).save(file, "JPEG2000")
+    stored, p3, block = file.getvalue(), profiles.from_code(12, 13, grey=False), camera("<", 6).removeprefix(exif.HEAD)
+    assert p3 is not None
+    start, size = stored.index(b"ihdr") - 4, 22
+    header = box(b"jp2h", stored[start : start + size] + box(b"colr", b"\2\0\0" + p3))
+    described = box(b"uuid", jp2.EXIF + block) + box(b"uuid", jp2.XMP + XMP) + box(b"uuid", bytes(20))
+    content = stored[: stored.index(b"jp2h") - 4] + header + described + stored[stored.index(b"jp2c") - 4 :]
+    picture = image.decode(content, Path("a.jp2"))
+    assert picture.icc == p3
+    assert picture.exif == exif.tidy(block)[0]
+    assert picture.xmp == XMP.replace(b'"6"', b'"1"')
+    assert picture.pixels.shape == (3, 6, 4)  # turned as EXIF says
+    for end in range(start, len(content), 7):
+        with contextlib.suppress(PictureUnreadable):
+            image.decode(content[:end], Path("a.jp2"), tolerant=True)
+
+
+def in_digits(kind: str, raw: bytes) -> bytes:
+    """Return `raw` as ImageMagick puts it into a PNG's text."""
+    digits = raw.hex().encode()
+    lines = b"\n".join(digits[place : place + 72] for place in range(0, len(digits), 72))
+    return b"\n%s\n%8d\n%s\n" % (kind.encode(), len(raw), lines)
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"iTXt, compressed"])
+def test_exif_and_xmp_in_a_png_s_text_are_found_in_whichever_chunk(kind: bytes) -> None:
+    def text(keyword: bytes, content: bytes) -> bytes:
+        if kind != b"tEXt" and kind != b"iTXt":
+            content = zlib.compress(content)
+        head = {b"tEXt": b"", b"zTXt": b"\0", b"iTXt": b"\0\0\0\0"}.get(kind, b"\1\0\0\0")
+        return chunk(kind[:4], keyword + b"\0" + head + content)
+
+    block, packet = camera(), XMP.replace(b"tiff:Orientation", b"tiff:Direction")
+    exif_text = text(b"Raw profile type exif", in_digits("exif", block))
+    for xmp_text in (
+        text(b"XML:com.adobe.xmp", packet),
+        text(b"Raw profile type xmp", in_digits("xmp", packet)),
+        text(b"Raw profile type APP1", in_digits("app1", b"http://ns.adobe.com/xap/1.0/\0" + packet)),
+    ):
+        picture = image.decode(png((1, 2, 3), exif_text, xmp_text), Path("a.png"))
+        assert picture.exif == exif.tidy(block)[0]
+        assert picture.xmp == packet
 
 
 def test_colours_that_a_png_states_by_number_become_a_profile() -> None:
@@ -368,6 +433,27 @@ def test_visible_colours_stay_as_they_are_and_a_picture_of_nothing_too() -> None
         np.testing.assert_array_equal(read[seen], stored[..., :3][seen])
 
 
+@pytest.mark.skipif(not peak.THERE, reason="memory is read from /proc")
+@pytest.mark.parametrize("gamma", [45455, 100000])
+def test_reading_takes_no_more_memory_than_it_says(tmp_path: Path, gamma: int) -> None:
+    for side in (8, 2500):
+        samples = np.zeros((side, side, 4), np.uint8)
+        samples[: side // 2, ::3] = 255
+        file = io.BytesIO()
+        Image.fromarray(samples).save(file, "PNG")
+        linear = chunk(b"gAMA", struct.pack(">I", gamma))
+        (tmp_path / str(side)).write_bytes(file.getvalue()[:33] + linear + file.getvalue()[33:])
+    code = (
+        f"{peak.CODE}import sys, torch; from pathlib import Path; from seesr_cli import image\n"
+        "torch.set_num_threads(1); small, large = (Path(name).read_bytes() for name in sys.argv[1:])\n"
+        "image.decode(small, Path('a')); before = peak()\n"
+        "image.decode(large, Path('a')); print(peak() - before)"
+    )
+    names = [str(tmp_path / side) for side in ("8", "2500")]
+    shown = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True)
+    assert int(shown.stdout) < 2 * Path(names[1]).stat().st_size + 60 * 2500**2
+
+
 # --- tolerance, loading, HEIC -------------------------------------------------------------------------------------
 
 
@@ -421,6 +507,19 @@ def test_heic_is_read_with_the_extra(tmp_path: Path) -> None:
     assert b"Made by me!" in picture.exif
     assert picture.xmp is not None
     assert b"Zo\xc3\xab" in picture.xmp
+
+
+def test_that_more_than_8_bits_were_read_as_8_is_said() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    deep = pillow_heif.from_bytes(mode="RGB;16", size=(8, 8), data=bytes(range(128)) * 3)
+    heic, jpeg2000 = io.BytesIO(), io.BytesIO()
+    deep.save(heic, format="HEIF")
+    Image.new("RGB", (8, 8), "red").save(jpeg2000, "JPEG2000", no_jp2=True)
+    wider = bytearray(jpeg2000.getvalue())
+    wider[42:51:3] = bytes([11] * 3)  # one less than the bits of each component (ISO 15444-1, A.5.1)
+    for content, bits in ((heic.getvalue(), 10), (bytes(wider), 12), (jpeg2000.getvalue(), 8)):
+        notes = image.decode(content, Path("a")).notes
+        assert notes == ((f"Its {bits} bits per channel were read as 8.",) if bits > 8 else ())
 
 
 def test_without_the_extra_a_heic_file_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

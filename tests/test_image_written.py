@@ -3,6 +3,7 @@
 import io
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -162,6 +163,15 @@ def test_exif_that_lies_about_its_own_length_does_not_spoil_a_tiff() -> None:
     block = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x0f\x01\x02\0\xff\xff\xff\x7f\x01\0\0\0"
     stored = Picture(torch.full((3, 8, 8), 0.2), exif=block)
     assert torch.allclose(again(stored, "tiff").pixels, torch.tensor(0.2))
+
+
+def test_a_resolution_that_is_no_number_does_not_spoil_a_tiff() -> None:
+    across, down = (struct.pack("<HHI4s", tag, 2, 4, b"300") for tag in (0x011A, 0x011B))
+    make, unit = struct.pack("<HHI4s", 0x010F, 2, 4, b"Me!"), struct.pack("<HHIHxx", 0x0128, 3, 1, 3)
+    block = b"Exif\0\0II*\0\x08\0\0\0\4\0" + make + across + down + unit + bytes(4)
+    back = again(Picture(torch.full((3, 8, 8), 0.2), exif=block), "tiff")
+    assert torch.allclose(back.pixels, torch.tensor(0.2))
+    assert b"Me!" in (back.exif or b"")
 
 
 @pytest.mark.skipif(not peak.THERE, reason="memory is read from /proc")

@@ -10,7 +10,7 @@ import torch
 
 from seesr_cli.errors import PictureError
 from seesr_cli.memory import TILE_SIDES, enduring, ran_out, smaller_tile
-from seesr_cli.pipeline import LEAST_BUDGET, Upscaler
+from seesr_cli.pipeline import LEAST_BUDGET, Upscaler, Wanted
 from seesr_cli.settings import SEESR, Settings
 
 QUICK = Settings(scale=2, steps=2, process_size=64)
@@ -85,6 +85,37 @@ def test_a_step_without_memory_goes_on_in_smaller_tiles(upscaler: Upscaler, monk
     assert upscaler.tiling(QUICK, (40, 40)) == (24, 4)
     assert upscaler.tiling(replace(QUICK, tile=16), (40, 40)) == (16, 4)
     assert upscaler.tiling(replace(QUICK, tile="auto"), (40, 40)) == (24, 8)
+
+
+def test_a_step_without_memory_goes_on_with_fewer_pictures_then_fewer_and_smaller_tiles(
+    upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(QUICK, tile=20)
+    wanted = [Wanted(torch.rand(3, 160, 160, generator=torch.Generator().manual_seed(seed))) for seed in range(4)]
+    assert upscaler.pictures_a_call((320, 320), settings, 36) == 4  # nine tiles each
+    usual = upscaler.sample_together(wanted, settings)
+    entry = upscaler.unet.conv_in
+    monkeypatch.setattr(
+        entry, "forward", without_memory(entry.forward, lambda crops: crops.shape[0] * crops.shape[-1] ** 2 > 500)
+    )
+    told: list[tuple[int, int]] = []
+    sampled = upscaler.sample_together(wanted, settings, lambda done, total: told.append((done, total)), 36)
+    for own, other in zip(sampled, usual, strict=True):
+        assert own.notes == (
+            "Memory ran out: pictures are computed 2 at a time from now on.",
+            "Memory ran out: pictures are computed 1 at a time from now on.",
+            "Memory ran out: tiles are computed 4 at a time from now on.",
+            "Memory ran out: tiles are computed 2 at a time from now on.",
+            "Memory ran out: tiles are computed 1 at a time from now on.",
+        )
+        assert float((own.latent - other.latent).norm() / other.latent.norm()) < 1e-5
+        assert own.batch_size == 1
+    assert told == [(0, 2), (1, 2), (2, 2)]
+    assert upscaler.pictures_a_call((320, 320), settings, 36) == 1
+    smaller = without_memory(entry.forward, lambda crops: crops.shape[-1] > 16)
+    monkeypatch.setattr(entry, "forward", smaller)
+    (own,) = upscaler.sample_together(wanted[:1], settings)
+    assert own.notes == ("Memory ran out: tiles have sides of 16 latent pixels from now on, in the place of 20.",)
 
 
 def test_a_vae_without_memory_works_in_smaller_pieces(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from seesr_cli.noise import seeded
+from seesr_cli.noise import seeded, together
 
 SHAPE = torch.Size((1, 4, 8, 8))
 
@@ -18,6 +18,13 @@ def test_draws_and_seeds_differ() -> None:
     first = noise(SHAPE)
     assert not torch.equal(first, noise(SHAPE))
     assert not torch.equal(first, seeded(8)(SHAPE))
+
+
+def test_pictures_together_have_each_the_noise_that_they_have_alone() -> None:
+    noise, alone = together([seeded(7), seeded(8)]), (seeded(7), seeded(8))
+    for _ in range(3):
+        drawn = noise(torch.Size((2, 4, 8, 8)))
+        assert torch.equal(drawn, torch.cat([own(SHAPE) for own in alone]))
 
 
 def test_noise_is_drawn_on_the_cpu_and_standard_normal() -> None:

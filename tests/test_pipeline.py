@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seesr_cli.errors import PictureError
-from seesr_cli.pipeline import Sampled, Upscaler
+from seesr_cli.pipeline import Sampled, Upscaler, Wanted
 from seesr_cli.reader import load_reader
 from seesr_cli.settings import SEESR, TURBO, Settings
 
@@ -74,6 +74,59 @@ def test_guidance_within_all_noise_is_guidance_and_within_none_is_none(upscaler:
     assert float((guided - alone).abs().max()) > 1 / 255
 
 
+def close(ours: Tensor, theirs: Tensor) -> None:
+    assert ours.shape == theirs.shape
+    assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("tile", [96, 8])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"guidance": 1.0},
+        {"guidance_within": (0.5, 20.0)},
+        {"start": "noise"},
+        {"solver": "dpm++"},
+        {"solver": "unipc"},
+    ],
+    ids=lambda change: "-".join(map(str, change.values())) or "usual",
+)
+def test_pictures_sampled_together_become_what_each_becomes_alone(
+    upscaler: Upscaler, change: dict[str, object], tile: int
+) -> None:
+    settings = replace(QUICK, steps=3, prompt="frog " * 80, tile=tile, **change)  # type: ignore[arg-type]
+    given = [None, ("a", "b"), ()]
+    wanted = [Wanted(picture(40, 40, seed), tags) for seed, tags in enumerate(given)]
+    together = upscaler.sample_together(wanted, settings)
+    for each, own in zip(wanted, together, strict=True):
+        alone = upscaler.sample(each.picture, settings, each.given)
+        close(own.latent, alone.latent)
+        assert own.fitted == alone.fitted
+        assert [tag.name for tag in own.reading.tags] == [tag.name for tag in alone.reading.tags]
+        assert own.notes == alone.notes != ()
+        assert (own.tile, own.overlap) == (alone.tile, alone.overlap)
+    assert [own.batch_size for own in together] == [3 if tile == 96 else 12] * 3
+
+
+def test_no_grouping_and_no_batch_changes_a_picture_beyond_rounding(upscaler: Upscaler) -> None:
+    settings = replace(QUICK, tile=8)
+    wanted = [Wanted(picture(40, 40, seed)) for seed in range(3)]
+    alone = [upscaler.sample(*each[:1], settings) for each in wanted]
+    for most, taken in ((1, 1), (3, 3), (5, 4), (8, 8), (64, 12)):  # a picture has four tiles
+        sampled = upscaler.sample_together(wanted, settings, batch_size=most)
+        for own, other in zip(sampled, alone, strict=True):
+            close(own.latent, other.latent)
+        assert {own.batch_size for own in sampled} == {taken}
+
+
+def test_as_many_pictures_go_together_as_have_all_their_tiles_in_one_call(upscaler: Upscaler) -> None:
+    settings = replace(QUICK, tile=8)
+    for most, pictures in ((None, 1), (1, 1), (3, 1), (4, 1), (8, 2), (15, 3), (64, 16)):
+        assert upscaler.pictures_a_call((80, 80), settings, most) == pictures
+    assert upscaler.pictures_a_call((80, 80), QUICK, 5) == 5
+
+
 def test_chosen_tiles_are_the_least_work_for_the_size(tiny_weights: Path) -> None:
     upscaler = Upscaler.load(replace(SEESR, tilings=((8, 4),)), tiny_weights, "cpu")
     auto = replace(QUICK, tile="auto")
@@ -88,6 +141,9 @@ def test_progress_is_told_before_the_first_step_and_after_each(upscaler: Upscale
     told: list[tuple[int, int]] = []
     upscaler.upscale(picture(32, 32), QUICK, lambda done, total: told.append((done, total)))
     assert told == [(0, 2), (1, 2), (2, 2)]
+    wanted = [Wanted(picture(32, 32, seed)) for seed in range(2)]
+    upscaler.sample_together(wanted, QUICK, lambda done, total: told.append((done, total)))
+    assert told == 2 * [(0, 2), (1, 2), (2, 2)]
 
 
 def test_the_quality_words_stay_and_what_is_left_out_is_told(upscaler: Upscaler) -> None:

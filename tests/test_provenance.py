@@ -46,6 +46,7 @@ def made(settings: Settings = SETTINGS, name: str = "photo.jpg") -> dict[str, An
         negative="blur",
         device="cuda",
         dtype="fp16",
+        batch_size=3,
         kind="png",
         quality=None,
         bits=16,
@@ -239,7 +240,7 @@ def test_what_was_recorded_is_what_is_repeated() -> None:
     assert found is not None
     recipe = settings_of(found, "result.png")
     assert recipe.settings == SETTINGS
-    assert tuple(recipe) == ("turbo", SETTINGS, ("sea", "red kite"), SHA, "ab" * 32, "cuda", "fp16", "png", None, 16)
+    assert tuple(recipe) == ("turbo", SETTINGS, ("sea", "red kite"), SHA, "ab" * 32, "cuda", "fp16", 3, "png", None, 16)
     again = made(recipe.settings)
     assert embed(None, again) == packet
 
@@ -254,6 +255,8 @@ def test_every_model_s_defaults_are_repeated(model: Any) -> None:
 def test_settings_that_an_earlier_version_did_not_have_are_the_defaults() -> None:
     kept = {name: value for name, value in AS_JSON["settings"].items() if name != "megapixels"}
     assert settings_of({**AS_JSON, "settings": kept}, "a").settings == replace(SETTINGS, megapixels=None)
+    earlier = {name: value for name, value in AS_JSON.items() if name != "batch_size"}
+    assert settings_of(earlier, "a").batch_size == 1
 
 
 def changed(**entries: Any) -> dict[str, Any]:
@@ -290,6 +293,7 @@ def changed(**entries: Any) -> dict[str, Any]:
         (changed(guidance_within=[3.0, 1.0]), "cannot be repeated: --guidance-within 3,1"),
         (changed(steps=10**9), "cannot be repeated: --steps 1000000000 is out of range"),
         (changed(scale=10**400), "cannot be repeated: --scale"),
+        ({**AS_JSON, "batch_size": 10**9}, "cannot be repeated: --batch-size 1000000000 is out of range"),
         (changed(guidance=float("inf")), "cannot be repeated: --guidance"),
     ],
 )

@@ -78,6 +78,24 @@ def test_json_is_one_object_for_each_event(capfdbinary: Captured) -> None:
     assert failed["message"] == "c.jpg is empty (zero bytes): copy it again."
 
 
+def test_events_of_pictures_that_are_made_together_name_their_own(capfdbinary: Captured) -> None:
+    with Report(3, events=True) as report:
+        for name in "ac":
+            report.started(Path(f"{name}.jpg"), Path(f"{name}_x4.png"))
+        for name in "ac":
+            report.stepped(Path(f"{name}.jpg"), 1, 2)
+        for outcome in (DONE, FAILED):
+            report.upscaled(outcome)
+    events = list(map(json.loads, capfdbinary.readouterr().out.splitlines()))
+    assert [(event["event"], event["input"]) for event in events[2:]] == [
+        ("step", "a.jpg"),
+        ("step", "c.jpg"),
+        ("finished", "a.jpg"),
+        ("failed", "c.jpg"),
+    ]
+    assert [event["output"] for event in events[2:4]] == ["a_x4.png", "c_x4.png"]
+
+
 def test_a_path_is_printed_as_the_bytes_it_is(capfdbinary: Captured) -> None:
     with Report(1) as report:
         report.upscaled(Outcome(ODD, "done", 1, ODD, size_in=(1, 1), size_out=(4, 4)))

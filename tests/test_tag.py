@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seesr_cli.reader import load_reader
+from seesr_cli.settings import MINIATURE
 from seesr_cli.tag import IMAGENET_DEVIATION, IMAGENET_MEAN, NEAR, Reading, Tag, edited, normalise, words
 
 
@@ -34,6 +36,17 @@ def test_a_large_picture_is_averaged_down() -> None:
     grey = (torch.tensor([0.5] * 3) - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_DEVIATION)
     inner = seen[0, :, 4:-4, 4:-4]
     torch.testing.assert_close(inner, grey.view(3, 1, 1).expand_as(inner), atol=0.02, rtol=0)
+
+
+def test_a_small_tagger_reads_with_one_thread_and_leaves_the_others_to_what_comes_next() -> None:
+    reader, seen, before = load_reader(MINIATURE, device="cpu"), list[int](), torch.get_num_threads()
+    reader.tagger.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        reader.read(torch.rand(3, 20, 20))
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_near_misses_are_the_labels_next_below_their_thresholds_nearest_first() -> None:

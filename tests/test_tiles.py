@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seesr_cli.settings import MODELS, SEESR, TURBO, Model
-from seesr_cli.tiles import cover, gaussian, tilings, work
+from seesr_cli.tiles import cover, gaussian, portions, tilings, work
 
 
 @settings(deadline=None, max_examples=80)
@@ -18,6 +18,17 @@ def test_shares_sum_to_one_at_every_pixel(height: int, width: int, tile: int, ov
         assert part.share.shape == (part.bottom - part.top, part.right - part.left)
         total[part.top : part.bottom, part.left : part.right] += part.share
     torch.testing.assert_close(total, torch.ones(height, width))
+
+
+@given(st.integers(1, 100), st.integers(1, 20))
+def test_portions_are_few_full_and_equal(count: int, most: int) -> None:
+    found = portions(count, most)
+    lengths = [portion.stop - portion.start for portion in found]
+    assert [place for portion in found for place in range(count)[portion]] == list(range(count))
+    assert len(found) == ceil(count / most)
+    assert max(lengths) <= most
+    assert max(lengths) - min(lengths) <= 1
+    assert lengths[-1] == max(lengths)
 
 
 def test_a_latent_that_fits_is_one_tile_of_share_exactly_one() -> None:

@@ -8,12 +8,15 @@ import hashlib
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
 from . import image, latents, provenance, sidecar
 from .errors import OutputUnwritable, PictureError, ResourcesError, SeesrError, WeightsMissing
@@ -42,7 +45,8 @@ class Request:
 
     quality: of the file, None for the format's own. tags_from: folder of sidecars, whose tags take the place of what
     the tagger sees; so do those of like, an earlier result's recipe. keep_latents: leave the denoised latent beside the
-    result. tolerant: take damaged pictures as far as they can be read. max_pixels: of a result.
+    result. tolerant: take damaged pictures as far as they can be read. max_pixels: of a result. batch_size: most tiles,
+    of one picture or several, in one call of the networks; None: what memory holds, and what repeats `like` as it was.
     """
 
     model: Model
@@ -56,6 +60,7 @@ class Request:
     keep_latents: bool = False
     tolerant: bool = False
     max_pixels: int = MAX_PIXELS
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Planned(NamedTuple):
 
 
 class Watch(Protocol):
-    """Who is told how a run goes on, between outcomes."""
+    """Who is told how a run goes on, between outcomes; several pictures may have been taken up at once."""
 
     def started(self, source: Path, target: Path | None) -> None:
         """The picture `source` is taken up, to become `target`."""
@@ -131,7 +136,16 @@ def foresee(
             continue
         bits = header.bits if image.FORMATS[job.kind].deep else 8
         taken = forecast.forecast(
-            stations, request.settings, request.model, place, there, weights, job.kind, bits, header.alpha
+            stations,
+            request.settings,
+            request.model,
+            place,
+            there,
+            weights,
+            job.kind,
+            bits,
+            header.alpha,
+            request.batch_size or 1,
         )
         yield Planned(job, stations, taken)
 
@@ -148,36 +162,62 @@ def run(
 
     A picture whose result is there already, made from the same input, settings and weights, is skipped; so is one in
     whose result's place is a file that this program did not make or that was changed since, unless `request.overwrite`.
-    What another process is at work on is taken up at the end, if it is not done by then. `load` is called once, when
-    the first picture that needs the model has been read and its place been checked; `fingerprint` gives that of the
-    weights. A picture that fails is an Outcome; what makes every picture fail (UsageError, WeightsError,
-    ResourcesError, whatever `load` raises) ends the run.
+    What another process is at work on is taken up at the end, if it is not done by then. Pictures whose frames are of
+    one size are sampled together, as many as memory holds: so many jobs are asked for before the first is done.
+    `load` is called once, when the first picture that needs the model has been read and its place been checked;
+    `fingerprint` gives that of the weights. A picture that fails is an Outcome; what makes every picture fail
+    (UsageError, WeightsError, ResourcesError, whatever `load` raises) ends the run.
 
     foreseen: by source, forecasts that learn from what the pictures took.
     """
-    going = _Run(request, load, fingerprint, watch, foreseen or {})
     busy: list[Job] = []
-    for job in jobs:
-        outcome = going.take_up(job)
-        if outcome is None:
-            busy.append(job)
-            continue
-        yield outcome
-        _check_disk(outcome)
-    for job in busy:
-        yield going.take_up(job) or Outcome(
-            job.source.path, "skipped", 0.0, job.target, f"{job.target} is being made by another run"
-        )
+    with _Run(request, load, fingerprint, watch, foreseen or {}) as going:
+        for outcome in chain(going.restored(jobs, busy), going.restored(busy)):
+            yield outcome
+            _check_disk(outcome)
 
 
 class _Asked(NamedTuple):
-    """A picture as it was named: its file's bytes and their sha256, and the tags a person gave for it, and where."""
+    """A picture as it was named: the sha256 of its file, and the tags a person gave for it, and where."""
 
-    data: bytes
     sha256: str
     given: tuple[str, ...] | None
     notes: tuple[str, ...]
     given_in: Path | None = None
+
+
+@dataclass
+class _Begun:
+    """A picture that has been read and waits for its latent, or has it and waits to be developed and written.
+
+    claim: what holds the result's place. settings: with tiles that there is the memory for. repeats: it is what an
+    earlier result was made of, to be made just so. failure: why there is no latent. before, steps, after: seconds until
+    its first step, for all steps, and since then until it was resumed; of what was done for several at once its share.
+    """
+
+    job: Job
+    asked: _Asked
+    picture: image.Picture
+    sizes: Sizes
+    settings: Settings
+    repeats: bool
+    claim: ExitStack
+    sampled: "Sampled | None" = None
+    failure: Exception | None = None
+    before: float = 0.0
+    steps: float = 0.0
+    after: float = 0.0
+    resumed: float = 0.0
+
+    @property
+    def kind(self) -> object:
+        """What pictures that are sampled together have in common."""
+        return self.sizes.padded, self.settings, self.repeats
+
+    @property
+    def seconds(self) -> float:
+        """What it took in all, now that it is being finished."""
+        return self.before + self.steps + self.after + time.monotonic() - self.resumed
 
 
 class _Made(NamedTuple):
@@ -191,7 +231,10 @@ class _Made(NamedTuple):
 
 
 class _Run:
-    """What is kept from picture to picture: the model and the journals."""
+    """What is kept from picture to picture: the model, the journals, and the pictures that have been begun.
+
+    A context: whatever ends it, no claim is held any more.
+    """
 
     def __init__(
         self,
@@ -206,78 +249,127 @@ class _Run:
         self._fingerprint = fingerprint
         self._watch = watch
         self._upscaler: Upscaler | None = None
+        self._loading = 0.0
         self._journals: dict[Path, Journal] = {}
         self._swept: set[Path] = set()
         self._told: set[str] = set()
         self._foreseen = foreseen
-        self._start = 0.0
-        self._stepping: list[float] = []
+        self._queue: deque[_Begun | Outcome] = deque()
 
-    def take_up(self, job: Job) -> Outcome | None:
-        """Return what became of the job's picture; None where another process is at work on it."""
-        self._start = time.monotonic()
-        self._stepping = []
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for begun in self._queue:
+            if isinstance(begun, _Begun):
+                begun.claim.close()
+
+    def restored(self, jobs: Iterable[Job], later: list[Job] | None = None) -> Iterator[Outcome]:
+        """Yield what becomes of the jobs' pictures, in order.
+
+        later: takes the jobs that another process is at work on; without it their pictures are skipped.
+        """
+        for job in jobs:
+            if not self._begin(job):
+                if later is not None:
+                    later.append(job)
+                    continue
+                self._queue.append(_skipped(job, "busy"))
+            while ready := self._ready():
+                yield from self._finished(ready)
+        yield from self._finished(len(self._queue))
+
+    def _ready(self) -> int:
+        """Return how many of the queue wait for nothing more, from its head on.
+
+        Nothing there has to be sampled, or it is as much as is sampled at once, or what came last is of another size.
+        """
+        waiting = [begun for begun in self._queue if isinstance(begun, _Begun) and begun.sampled is None]
+        if not waiting:
+            return len(self._queue)
+        first, last = waiting[0], waiting[-1]
+        if last.kind != first.kind:
+            return len(self._queue) - 1
+        return len(self._queue) if len(waiting) >= self._together(first) else 0
+
+    def _finished(self, count: int) -> Iterator[Outcome]:
+        """Yield what became of the first of the queue, sampled together."""
+        if group := [
+            begun for begun in islice(self._queue, count) if isinstance(begun, _Begun) and begun.sampled is None
+        ]:
+            self._sample(group)
+        del group
+        for _ in range(count):
+            outcome = self._finish(self._queue.popleft())
+            for note in [note for journal in self._journals.values() for note in journal.notes]:
+                if note not in self._told and outcome.state != "failed":
+                    self._told.add(note)
+                    self._watch.note(note)
+            yield outcome
+
+    # A picture is begun.
+
+    def _begin(self, job: Job) -> bool:
+        """Take up the job's picture, as the last of the queue; return False where another process is at work on it."""
+        start, loading = time.monotonic(), self._loading
         self._watch.started(job.source.path, job.target)
         try:
-            outcome = self._handled(job)
+            with ExitStack() as claim:
+                begun = self._begun(job, claim)
         except Exception as error:
-            outcome = _failed(job.source.path, error)
-        for note in [note for journal in self._journals.values() for note in journal.notes]:
-            if note not in self._told and (outcome is None or outcome.state != "failed"):
-                self._told.add(note)
-                self._watch.note(note)
-        return outcome and replace(outcome, seconds=self._seconds)
+            begun = _failed(job.source.path, error)
+        seconds = time.monotonic() - start - (self._loading - loading)  # loading is no picture's time
+        if isinstance(begun, _Begun):
+            begun.before = seconds
+        elif begun is not None:
+            begun = replace(begun, seconds=seconds)
+        if begun is not None:
+            self._queue.append(begun)
+        return begun is not None
 
-    def _handled(self, job: Job) -> Outcome | None:
-        asked = self._asked(job)
-        if job.target is None:
-            made = self._made(job, asked)
-            with BytesIO() as stream:
-                notes = image.encode(stream, made.picture, job.kind, self._request.quality)
-                return _done(job, made, notes, stream.getvalue())
-
-        self._make_ready(job, job.target)
-        key = Key(asked.sha256, self._digest(job, asked), self._weights)
-        journal = self._journal(job.source, job.target)
-        with journal.claim(job.target) as mine:
-            if not mine:
+    def _begun(self, job: Job, claim: ExitStack) -> _Begun | Outcome | None:
+        """Return the job's picture, which `claim` then holds no more; what became of it; or None where it is taken."""
+        request = self._request
+        data = sys.stdin.buffer.read() if job.source.stdin else image.load(job.source.path)
+        asked = self._asked(job, hashlib.sha256(data).hexdigest())
+        if job.target is not None:
+            self._make_ready(job, job.target)
+            journal = self._journal(job.source, job.target)
+            if not claim.enter_context(journal.claim(job.target)):
                 return None
-            state = journal.state(job.target, key)
-            again = self._request.overwrite and not (state == "done" and journal.made_meanwhile(job.target))
+            state = journal.state(job.target, self._key(job, asked))
+            again = request.overwrite and not (state == "done" and journal.made_meanwhile(job.target))
             if state in ("done", "foreign") and not again:
                 if state == "done":  # a run may have been killed just before it took the latent away
                     latents.discard(latents.place(job.target))
                 return _skipped(job, state)
             self._check_sidecar(job.target, asked.given_in)
-            made = self._made(job, asked)
-            made = self._with_sidecar(job, made)
-            # Once more: it may have taken hours, and what a person put there meanwhile is theirs.
-            replaced = self._request.overwrite or journal.state(job.target, key) == "stale"
-            with replacing(job.target, replaced) as file:
-                notes = image.encode(file, made.picture, job.kind, self._request.quality)
-                journal.record(job.target, key, file, self._seconds)
-            self._settle_latent(job.target)
-        self._remember(job)
-        return _done(job, made, notes)
+        picture = image.decode(data, job.source.path, request.tolerant)
+        stations = sizes(_size(picture), request.settings)
+        _check_size(job, stations, request.max_pixels)
+        if job.target is not None:
+            image.check_target(job.target, stations.result, job.kind)
+        # A forecast knows what tiles there is the memory for.
+        planned = self._foreseen.get(job.source.path)
+        settings = request.settings if planned is None else planned.case.settings
+        repeats = self._repeats(asked, self._loaded())
+        sampled = self._recalled(job, asked)
+        return _Begun(job, asked, picture, stations, settings, repeats, claim.pop_all(), sampled)
 
-    def _asked(self, job: Job) -> _Asked:
-        data = sys.stdin.buffer.read() if job.source.stdin else image.load(job.source.path)
-        sha256 = hashlib.sha256(data).hexdigest()
+    def _asked(self, job: Job, sha256: str) -> _Asked:
         request = self._request
         if request.tags_from is None:
             if request.like is None:
-                return _Asked(data, sha256, None, ())
+                return _Asked(sha256, None, ())
             tags = request.like.tags if request.like.input_sha256 == sha256 else None
-            return _Asked(data, sha256, tags, self._unlike(request.like, sha256))
+            return _Asked(sha256, tags, self._unlike(request.like, sha256))
         name = job.target.name if job.target else job.source.path.name
         given = sidecar.find(request.tags_from, job.source.relative, name)
         if given is None:
-            return _Asked(data, sha256, None, (f"{request.tags_from} holds no tags for it: it was read.",))
+            return _Asked(sha256, None, (f"{request.tags_from} holds no tags for it: it was read.",))
         if given.stale(sha256):
-            return _Asked(
-                data, sha256, None, (f"{given.path} is stale, the picture has changed since: it was read anew.",)
-            )
-        return _Asked(data, sha256, given.tags, (), given.path)
+            return _Asked(sha256, None, (f"{given.path} is stale, the picture has changed since: it was read anew.",))
+        return _Asked(sha256, given.tags, (), given.path)
 
     def _unlike(self, recipe: provenance.Recipe, sha256: str) -> tuple[str, ...]:
         """Return why the result will not be the one that is to be repeated, if that is so."""
@@ -314,19 +406,111 @@ class _Run:
         if given_in is None or not beside.samefile(given_in):
             raise OutputUnwritable(f"{beside} is already there and not of this tool: move it, or use --overwrite.")
 
-    def _made(self, job: Job, asked: _Asked) -> _Made:
+    def _loaded(self) -> "Upscaler":
+        if self._upscaler is None:
+            self._watch.loading(self._request.model.name)
+            began = time.monotonic()
+            self._upscaler = self._load()
+            self._loading += time.monotonic() - began
+        return self._upscaler
+
+    def _repeats(self, asked: _Asked, upscaler: "Upscaler") -> bool:
+        """Return whether the picture is to become what it became before, in the same place: to the byte."""
+        like, request = self._request.like, self._request
+        if like is None or request.batch_size is not None:
+            return False
+        made = (like.input_sha256, like.settings, (like.device, like.dtype))
+        return made == (asked.sha256, request.settings, upscaler.place)
+
+    def _recalled(self, job: Job, asked: _Asked) -> "Sampled | None":
+        """Return the latent that an earlier run left, when it failed behind it or was told to keep it."""
+        from .pipeline import Sampled
+
+        for place in (latents.place(job.target), latents.kept_place(job.target)) if job.target else ():
+            if (found := latents.load(place, self._key(job, asked, of_latent=True))) is not None:
+                return Sampled.recalled(*found)
+        return None
+
+    # It gets its latent.
+
+    def _together(self, begun: _Begun) -> int:
+        """Return how many pictures of its kind are sampled at once."""
+        if begun.repeats:
+            return 1
+        return self._loaded().pictures_a_call(begun.sizes.padded, begun.settings, self._request.batch_size)
+
+    def _sample(self, group: list[_Begun]) -> None:
+        """Let all have their latents, sampled together, or each by itself where that fails; or why they have none."""
+        start, steps, found = time.monotonic(), list[float](), list["Sampled"]()
+
+        def stepped(done: int, total: int) -> None:
+            steps.append(time.monotonic())
+            for begun in group:
+                self._watch.stepped(begun.job.source.path, done, total)
+
+        try:
+            found = self._sampled(group, stepped)
+        except Exception as error:
+            if len(group) == 1:
+                group[0].failure = error
+        if not found and len(group) > 1:  # only here, out of the handler, is free what the attempt held
+            for begun in group:
+                self._sample([begun])
+        for begun, sampled in zip(group, found, strict=False):
+            begun.sampled = self._kept(begun, sampled)
+        for begun in group[: len(found)]:
+            begun.before += (steps[0] - start) / len(group)
+            begun.steps = (steps[-1] - steps[0]) / len(group)
+            begun.after = (time.monotonic() - steps[-1]) / len(group)
+
+    def _sampled(self, group: list[_Begun], stepped: Callable[[int, int], None]) -> "list[Sampled]":
+        from .pipeline import Wanted
+
+        upscaler, like, batch_size = self._loaded(), self._request.like, self._request.batch_size
+        wanted = [Wanted(begun.picture.pixels, begun.asked.given) for begun in group]
+        if group[0].repeats and like is not None:
+            # Rounding can depend on how much is computed at once: copies are in the place of what was there with it.
+            batch_size = like.batch_size
+            wanted *= upscaler.pictures_a_call(group[0].sizes.padded, group[0].settings, batch_size)
+        return upscaler.sample_together(wanted, group[0].settings, stepped, batch_size)[: len(group)]
+
+    def _kept(self, begun: _Begun, sampled: "Sampled") -> "Sampled":
+        """Return what was sampled, now that it is on disk until its picture is."""
+        if begun.job.target is not None:
+            key = self._key(begun.job, begun.asked, of_latent=True)
+            try:
+                latents.save(latents.place(begun.job.target), sampled.latent, sampled.about(), key)
+            except OutputUnwritable as error:
+                note = f"The latent could not be kept ({error}), so a failure from here on would cost the sampling."
+                return sampled._replace(notes=(*sampled.notes, note))
+        return sampled
+
+    # It is developed and written.
+
+    def _finish(self, begun: _Begun | Outcome) -> Outcome:
+        """Return what becomes of the picture; its place is free afterwards."""
+        if isinstance(begun, Outcome):
+            return begun
+        begun.resumed = time.monotonic()
+        try:
+            with begun.claim:
+                outcome = self._written(begun, self._made(begun))
+            self._remember(begun)
+        except Exception as error:
+            outcome = _failed(begun.job.source.path, error)
+        return replace(outcome, seconds=begun.seconds)
+
+    def _made(self, begun: _Begun) -> _Made:
         from .prepare import finish
 
-        request = self._request
-        picture = image.decode(asked.data, job.source.path, request.tolerant)
-        stations = sizes(_size(picture), request.settings)
-        _check_size(job, stations, request.max_pixels)
-        if job.target is not None:
-            image.check_target(job.target, stations.result, job.kind)
-        upscaler = self._loaded()
-        sampled = self._sampled(job, asked, picture, upscaler)
+        request, job, picture, upscaler = self._request, begun.job, begun.picture, self._loaded()
+        if begun.failure is not None:
+            failure, begun.failure = begun.failure, None  # it knows of the picture: no circle is left behind
+            raise failure
+        assert begun.sampled is not None
+        sampled = begun.sampled
         pixels, notes = upscaler.develop(sampled.latent, picture.pixels, request.settings)
-        alpha = None if picture.alpha is None else finish(picture.alpha, stations)
+        alpha = None if picture.alpha is None else finish(picture.alpha, begun.sizes)
         device, dtype = upscaler.place
         like = request.like
         record = provenance.record(
@@ -334,13 +518,14 @@ class _Run:
             weights=self._weights or None,
             settings=replace(request.settings, tile=sampled.tile, overlap=sampled.overlap),
             # A file that was renamed since is still that file, and its result the same to the byte.
-            name=like.input_name if like and like.input_sha256 == asked.sha256 else job.source.path.name,
-            sha256=asked.sha256,
+            name=like.input_name if like and like.input_sha256 == begun.asked.sha256 else job.source.path.name,
+            sha256=begun.asked.sha256,
             tags=sampled.reading.tags,
             prompt=sampled.fitted.prompt.positive,
             negative=sampled.fitted.prompt.negative,
             device=device,
             dtype=dtype,
+            batch_size=sampled.batch_size,
             kind=job.kind,
             quality=request.quality,
             bits=picture.bits if image.FORMATS[job.kind].deep else 8,
@@ -350,53 +535,33 @@ class _Run:
             packet = picture.xmp
             notes += ("A JPEG has no room beside the picture's XMP for how it was made: --like cannot repeat it.",)
         result = replace(picture, pixels=pixels, alpha=alpha, xmp=packet)
-        return _Made(result, stations, sampled, record, asked.notes + picture.notes + sampled.notes + notes)
+        return _Made(result, begun.sizes, sampled, record, begun.asked.notes + picture.notes + sampled.notes + notes)
 
-    def _loaded(self) -> "Upscaler":
-        if self._upscaler is None:
-            self._watch.loading(self._request.model.name)
-            began = time.monotonic()
-            self._upscaler = self._load()
-            self._start += time.monotonic() - began  # loading is no picture's time
-        return self._upscaler
-
-    def _sampled(self, job: Job, asked: _Asked, picture: image.Picture, upscaler: "Upscaler") -> "Sampled":
-        """Return the picture's latent: the one that an earlier run left when it failed behind it, or else a new one."""
-        from .pipeline import Sampled
-
-        # A forecast knows what tiles there is the memory for.
-        planned = self._foreseen.get(job.source.path)
-        settings = self._request.settings if planned is None else planned.case.settings
-
-        def stepped(done: int, total: int) -> None:
-            self._stepping.append(time.monotonic())
-            self._watch.stepped(job.source.path, done, total)
-
+    def _written(self, begun: _Begun, made: _Made) -> Outcome:
+        job, quality = begun.job, self._request.quality
         if job.target is None:
-            return upscaler.sample(picture.pixels, settings, asked.given, stepped)
+            with BytesIO() as stream:
+                notes = image.encode(stream, made.picture, job.kind, quality)
+                return _done(job, made, notes, stream.getvalue())
 
-        key = Key(asked.sha256, self._digest(job, asked, of_latent=True), self._weights)
-        places = latents.place(job.target), latents.kept_place(job.target)
-        for place in places:
-            if (found := latents.load(place, key)) is not None:
-                return Sampled.recalled(*found)
-        sampled = upscaler.sample(picture.pixels, settings, asked.given, stepped)
-        try:
-            latents.save(places[0], sampled.latent, sampled.about(), key)
-        except OutputUnwritable as error:
-            note = f"The latent could not be kept ({error}), so a failure from here on would cost the sampling."
-            return sampled._replace(notes=(*sampled.notes, note))
-        return sampled
+        made = self._with_sidecar(job, made)
+        journal, key = self._journal(job.source, job.target), self._key(job, begun.asked)
+        # Once more: it may have taken hours, and what a person put there meanwhile is theirs.
+        replaced = self._request.overwrite or journal.state(job.target, key) == "stale"
+        with replacing(job.target, replaced) as file:
+            notes = image.encode(file, made.picture, job.kind, quality)
+            journal.record(job.target, key, file, begun.seconds)
+        self._settle_latent(job.target)
+        return _done(job, made, notes)
 
-    def _remember(self, job: Job) -> None:
+    def _remember(self, begun: _Begun) -> None:
         """Let later forecasts know how long the picture took, if it went all the way."""
-        if (expected := self._foreseen.get(job.source.path)) is None or len(self._stepping) < 2:
+        if (expected := self._foreseen.get(begun.job.source.path)) is None or not begun.steps:
             return
         from .forecast import remember
         from .rates import Phases
 
-        first, last = self._stepping[0], self._stepping[-1]
-        remember(expected, Phases(first - self._start, last - first, time.monotonic() - last))
+        remember(expected, Phases(begun.before, begun.steps, begun.seconds - begun.before - begun.steps))
 
     def _settle_latent(self, target: Path) -> None:
         """Take the latent away, now that its picture is there, or leave it to the person under a name of its own."""
@@ -457,7 +622,11 @@ class _Run:
         except WeightsMissing:
             return ""
 
-    def _digest(self, job: Job, asked: _Asked, of_latent: bool = False) -> str:
+    def _key(self, job: Job, asked: _Asked, of_latent: bool = False) -> Key:
+        """Return what the result follows from, or its latent alone."""
+        return Key(asked.sha256, self._digest(job, asked, of_latent), self._weights)
+
+    def _digest(self, job: Job, asked: _Asked, of_latent: bool) -> str:
         """Return the sha256 of what is asked for: of all that decides over the file, or over the latent alone."""
         request = self._request
         decisive: dict[str, object] = asdict(request.settings) | {
@@ -471,10 +640,6 @@ class _Run:
         else:
             decisive |= {"kind": job.kind, "quality": request.quality}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def _seconds(self) -> float:
-        return time.monotonic() - self._start
 
 
 def _done(job: Job, made: _Made, notes: tuple[str, ...], content: bytes = b"") -> Outcome:
@@ -493,11 +658,13 @@ def _done(job: Job, made: _Made, notes: tuple[str, ...], content: bytes = b"") -
     )
 
 
-def _skipped(job: Job, state: Literal["done", "foreign"]) -> Outcome:
-    message = f"{job.target} is already there"
-    if state == "foreign":
-        message += " and is not what this tool left there"
-    return Outcome(job.source.path, "skipped", 0.0, job.target, message)
+def _skipped(job: Job, state: Literal["done", "foreign", "busy"]) -> Outcome:
+    reason = {
+        "done": "is already there",
+        "foreign": "is already there and is not what this tool left there",
+        "busy": "is being made by another run",
+    }
+    return Outcome(job.source.path, "skipped", 0.0, job.target, f"{job.target} {reason[state]}")
 
 
 def _check_size(job: Job, stations: Sizes, most: int) -> None:

@@ -1,6 +1,6 @@
 """Noise becomes a latent: predictors that compose, and the loop over them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache
 
@@ -17,7 +17,7 @@ from .models.predict import residuals
 from .noise import Noise
 from .schedule import Schedule
 from .switches import ALL, Switches
-from .tiles import Tile
+from .tiles import Tile, portions
 
 SEEN_BYTES = 2**30
 """Of the control picture's features that are kept between steps: 4096 × 4096 pixels in fp32 are half of it."""
@@ -131,8 +131,7 @@ def tiled(predict: TilePredictor, tiles: Tiles, batch: int = 1) -> Predictor:
 
     At most `batch` tiles are predicted in one call, and calls are as equal as can be.
     """
-    calls = -(-len(tiles) // batch)
-    groups = [tiles[call * len(tiles) // calls : (call + 1) * len(tiles) // calls] for call in range(calls)]
+    groups = [tiles[portion] for portion in portions(len(tiles), batch)]
 
     def blend(latent: Tensor, timestep: int) -> Tensor:
         noise = torch.zeros_like(latent)
@@ -142,6 +141,15 @@ def tiled(predict: TilePredictor, tiles: Tiles, batch: int = 1) -> Predictor:
         return noise
 
     return blend
+
+
+def apart(each: Sequence[Predictor], shares: Sequence[slice]) -> Predictor:
+    """Return the prediction for several pictures, of which each predictor has its share, one after the other."""
+
+    def join(latent: Tensor, timestep: int) -> Tensor:
+        return torch.cat([predict(latent[share], timestep) for predict, share in zip(each, shares, strict=True)])
+
+    return join
 
 
 def begin(latent: Tensor, schedule: Schedule, noise: Noise) -> Tensor:

@@ -43,11 +43,14 @@ USUAL_BYTES = 2**25
 RETURNED_BYTES = 2**20
 """Blocks from this size on are mapped where memory is to be returned."""
 
+SMALL = 10**7
+"""Parameters below which a network is computed by one thread: the miniature's tagger has a twentieth of it, RAM 200."""
+
 NUMBERS_A_PIXEL = 2**15
 """Held at once while the networks predict, per latent pixel and row: 1.0 GB in fp32 for two rows of 64 × 64."""
 
 MOST_TILES = 8
-"""In one call; more gain nothing on any device that was measured by others."""
+"""In one call, of one picture or several; more gain nothing on any device that was measured by others."""
 
 
 class Place(NamedTuple):
@@ -108,13 +111,13 @@ def bf16_is_right() -> bool:
 def tiles_a_call(place: Place, pixels: int, rows: int, share: Share = ALONE) -> int:
     """Return how many tiles of `pixels` latent pixels to predict in one call: what half of the free memory holds.
 
-    share: of that memory, where other processes of the same run work beside this one.
-
-    On CUDA, at most MOST_TILES; elsewhere 1, because on a CPU more gained nothing.
+    On CUDA, at most MOST_TILES; elsewhere 1, because on a CPU more gained nothing. rows: of each tile. share: of that
+    memory, where other processes of the same run work beside this one.
     """
     if place.device.type != "cuda":
         return 1
     free = torch.cuda.mem_get_info(place.device)[0] // share.device
+    free += torch.cuda.memory_reserved(place.device) - torch.cuda.memory_allocated(place.device)  # kept for later use
     return max(1, min(MOST_TILES, free // 2 // (pixels * rows * NUMBERS_A_PIXEL * place.dtype.itemsize)))
 
 
@@ -127,6 +130,22 @@ def attention(device: torch.device) -> AbstractContextManager[None]:
     if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != HOPPER:
         return nullcontext()
     return sdpa_kernel(FAST_ON_HOPPER, set_priority=True)
+
+
+@contextmanager
+def threads_enough(parameters: int) -> Iterator[None]:
+    """Let a network of so many parameters have no more threads inside than it has work for: a small one has one.
+
+    Threads wait for each other after every operation, and compute while they do; where other programs have the cores,
+    that is much longer than the operations themselves.
+    """
+    before = torch.get_num_threads()
+    if parameters < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

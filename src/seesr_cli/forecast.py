@@ -79,6 +79,7 @@ class Case(NamedTuple):
     kind: Format
     bits: int
     alpha: bool
+    batch_size: int
 
 
 class Forecast(NamedTuple):
@@ -139,15 +140,17 @@ def forecast(
     kind: Format = "png",
     bits: int = 8,
     alpha: bool = False,
+    batch_size: int = 1,
 ) -> Forecast:
     """Return what a picture will take that passes through `stations`.
 
     weights: the folder whose configurations count; None for the published (or bundled) model's. kind, bits, alpha: of
-    the result. Nothing is loaded; the first call for a device, precision and model may probe it for half a second.
+    the result. batch_size: most tiles in one call, where that is asked for. Nothing is loaded; the first call for a
+    device, precision and model may probe it for half a second.
     Tiles in the place of "auto" are those of the least work that there is the memory for, else of the least memory.
     """
     networks = costs.networks(model, weights)
-    return _forecast(Case(stations, settings, model, place, networks, room, kind, bits, alpha))
+    return _forecast(Case(stations, settings, model, place, networks, room, kind, bits, alpha, batch_size))
 
 
 def remember(planned: Forecast, taken: Phases) -> None:
@@ -210,7 +213,7 @@ def _forecast(case: Case) -> Forecast:
     parameters = sum(cost.parameters for cost in (call, encode, decode, text, tagger))
     least = _thriftiest(networks, latent, case.place)
     whole = max(encode.widest, decode.widest) * case.place.dtype.itemsize
-    call_bytes = (rows * call.widest + tagger.widest) * case.place.dtype.itemsize
+    call_bytes = (case.batch_size * rows * call.widest + tagger.widest) * case.place.dtype.itemsize
     thrifty = _memory(case, parameters, call_bytes, min(whole, least))
     free = case.room.host if thrifty.device == 0 else case.room.device
     used = thrifty.host if thrifty.device == 0 else thrifty.device
@@ -323,6 +326,9 @@ def _advice(picture: Forecast, room: Room) -> str:
     assert settings.tile != "auto"  # a forecast has chosen
     if room.share != ALONE and _fits(_forecast(case._replace(room=room.whole())), room.whole()):
         return "use fewer --jobs or --devices, one picture at a time fits"
+    for size in range(case.batch_size - 1, 0, -1):
+        if _fits(_forecast(case._replace(batch_size=size)), room):
+            return f"use --batch-size {size}, which fits"
     for side in range((max(picture.side) - 1) // 8 * 8, max(15, settings.overlap), -8):
         if side < settings.tile and _fits(_forecast(case._replace(settings=replace(settings, tile=side))), room):
             return f"use --tile {side}, which fits"

@@ -1,6 +1,6 @@
 """Chance enters here, and nowhere else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -20,3 +20,8 @@ def seeded(seed: int) -> Noise:
         return torch.randn(shape, generator=generator)
 
     return draw
+
+
+def together(noises: Sequence[Noise]) -> Noise:
+    """Return the noise of several pictures at once: of a shape [P, ...], each picture's own next draw of [1, ...]."""
+    return lambda shape: torch.cat([noise(torch.Size((1, *shape[1:]))) for noise in noises])

@@ -1,6 +1,6 @@
-"""One picture through the stages, in the order of the paper's figure."""
+"""A picture through the stages, in the order of the paper's figure; several at once where the networks predict."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,25 +10,38 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from .colour import align
-from .denoise import Predictor, RowPredictor, TilePredictor, begin, controlled, denoise, guided, tiled, watched, within
-from .device import DTYPES, MOST_TILES, Place, choose, tiles_a_call
+from .denoise import (
+    Predictor,
+    RowPredictor,
+    TilePredictor,
+    Tiles,
+    apart,
+    begin,
+    controlled,
+    denoise,
+    guided,
+    tiled,
+    watched,
+    within,
+)
+from .device import DTYPES, Place, choose, tiles_a_call
 from .errors import PictureError
 from .graphs import Graphs, straight
 from .latent import Coder
 from .memory import enduring, smaller_tile
 from .models import convert, load
 from .models.graft import Guide
-from .noise import Noise, seeded
+from .noise import Noise, seeded, together
 from .prepare import Frame, finish, prepare
 from .prompt import Fitted, Prompt, Scribe
 from .reader import assemble
 from .schedule import Schedule, schedule
-from .settings import MOST_TILE, Model, Settings
+from .settings import MOST_BATCH, MOST_TILE, Model, Settings
 from .share import ALONE, Share
 from .sizes import Size, Sizes, sizes
 from .switches import Switches
 from .tag import Reader, Reading, Tag, edited
-from .tiles import cover, tilings
+from .tiles import cover, portions, tilings
 from .weights import locate
 
 OnStep = Callable[[int, int], None]
@@ -39,11 +52,19 @@ LEAST_BUDGET = 2**26
 """Bytes below which smaller pieces in the VAE save nothing any more."""
 
 
+class Wanted(NamedTuple):
+    """A picture to be sampled: [3, h, w], RGB in [0, 1]. given: tags in the place of those that the tagger sees."""
+
+    picture: Tensor
+    given: tuple[str, ...] | None = None
+
+
 class Sampled(NamedTuple):
     """A picture that has been read and redrawn, but is not yet pixels again: what the hours went into.
 
     latent: free of noise, [1, C, H/f, W/f], float32. reading, fitted: tags and prompt as the networks read them. tile,
-    overlap: as they were, whatever was asked for. notes: what the person should know of this picture, a sentence each.
+    overlap: as they were, whatever was asked for. batch_size: tiles in one call of the networks, of all pictures that
+    were sampled together. notes: what the person should know of this picture, a sentence each.
     """
 
     latent: Tensor
@@ -51,6 +72,7 @@ class Sampled(NamedTuple):
     fitted: Fitted
     tile: int
     overlap: int
+    batch_size: int
     notes: tuple[str, ...] = ()
 
     def about(self) -> dict[str, Any]:
@@ -63,6 +85,7 @@ class Sampled(NamedTuple):
             "cut": self.fitted.cut,
             "tile": self.tile,
             "overlap": self.overlap,
+            "batch_size": self.batch_size,
             "notes": self.notes,
         }
 
@@ -72,7 +95,8 @@ class Sampled(NamedTuple):
         tags, near = (tuple(Tag(*entry) for entry in about[name]) for name in ("tags", "near"))
         fitted = Fitted(Prompt(*about["prompt"]), tuple(about["left_out"]), about["cut"])
         reading = Reading(tags, torch.empty(0), near)
-        return cls(latent, reading, fitted, about["tile"], about["overlap"], tuple(about["notes"]))
+        tile, overlap, batch_size = (about[name] for name in ("tile", "overlap", "batch_size"))
+        return cls(latent, reading, fitted, tile, overlap, batch_size, tuple(about["notes"]))
 
 
 class Restored(NamedTuple):
@@ -83,8 +107,20 @@ class Restored(NamedTuple):
     notes: tuple[str, ...]
 
 
+class _Ready(NamedTuple):
+    """A picture before the first step: its frame, [1, 3, H, W], what the networks attend to, where denoising begins."""
+
+    frame: Tensor
+    reading: Reading
+    fitted: Fitted
+    guide: Guide
+    latent: Tensor
+    noise: Noise
+    notes: list[str]
+
+
 class Upscaler:
-    """A model, loaded: restores pictures one after the other."""
+    """A model, loaded: restores pictures."""
 
     def __init__(
         self,
@@ -108,9 +144,9 @@ class Upscaler:
         self._known_tilings = known_tilings
         self._share = share
         # What memory allows, as far as it has been found out; these only ever go down.
-        self._most_tiles = MOST_TILES
+        self._most_tiles = MOST_BATCH
         self._most_tile = MOST_TILE
-        self._tiles = 1  # in a call, at present
+        self._tiles = 1  # in a call, at present, of all its pictures
 
     @property
     def place(self) -> tuple[str, str]:
@@ -161,11 +197,52 @@ class Upscaler:
         settings: Settings,
         given: tuple[str, ...] | None = None,
         on_step: OnStep = lambda done, total: None,
+        batch_size: int | None = None,
     ) -> Sampled:
         """Return `picture`, [3, h, w], RGB in [0, 1], read and redrawn as a latent. Raises as `upscale` does.
 
-        given: tags in the place of those that the tagger sees.
+        given: tags in the place of those that the tagger sees. batch_size: as for `sample_together`.
         """
+        return self.sample_together([Wanted(picture, given)], settings, on_step, batch_size)[0]
+
+    def sample_together(
+        self,
+        wanted: Sequence[Wanted],
+        settings: Settings,
+        on_step: OnStep = lambda done, total: None,
+        batch_size: int | None = None,
+    ) -> list[Sampled]:
+        """Return what `sample` makes of each picture, up to rounding, all predicted in the same calls of the networks.
+
+        Their frames are of one size, and they are at most as many as `pictures_a_call` says. batch_size: most tiles, of
+        all pictures, in one call; None: what memory holds.
+        """
+        ready = [self._ready(*each, settings) for each in wanted]
+        frames, latent = (_joined([getattr(each, part) for each in ready]) for part in ("frame", "latent"))
+        guide = Guide(*map(_joined, zip(*(each.guide for each in ready), strict=True)))
+        noise, notes = together([each.noise for each in ready]), list[str]()
+        predict = self._enduring_predictor(frames, guide, settings, batch_size, notes)
+
+        on_step(0, settings.steps)
+        for done, after in enumerate(denoise(latent, predict, self.schedule(settings), noise, self.switches), start=1):
+            latent = after
+            on_step(done, settings.steps)
+        tiling = self.tiling(settings, _size(latent))
+        return [
+            Sampled(own, each.reading, each.fitted, *tiling, self._tiles, (*each.notes, *notes))
+            for each, own in zip(ready, latent.chunk(len(ready)), strict=True)
+        ]
+
+    def pictures_a_call(self, frame: Size, settings: Settings, batch_size: int | None = None) -> int:
+        """Return how many pictures with frames of this size, (height, width), are to be sampled together.
+
+        As many as have all their tiles in one call, at least one; batch_size: as for `sample_together`.
+        """
+        tiles = self._cover(frame, settings)
+        return max(1, self._tiles_a_call(tiles, 2 if settings.guidance > 1 else 1, batch_size) // len(tiles))
+
+    def _ready(self, picture: Tensor, given: tuple[str, ...] | None, settings: Settings) -> _Ready:
+        """Return `picture`, read, encoded and under the noise that it starts from."""
         noise, notes = seeded(settings.seed), list[str]()
         frame = prepare(picture, self._sizes(picture, settings))
         read = self.reader.read(picture)
@@ -173,19 +250,14 @@ class Upscaler:
         names, certainty = [tag.name for tag in reading.tags], [tag.certainty for tag in reading.tags]
         fitted = self.scribe.fit(names, certainty, settings.prompt, settings.negative)
         latent = enduring(lambda: self.start(frame, settings, noise), self._spare_coder, notes)
-        predict = self._enduring_predictor(frame, self.guide(fitted.prompt, reading, settings), settings, notes)
-
-        on_step(0, settings.steps)
-        for done, after in enumerate(denoise(latent, predict, self.schedule(settings), noise, self.switches), start=1):
-            latent = after
-            on_step(done, settings.steps)
+        guide = self.guide(fitted.prompt, reading, settings)
         if fitted.left_out:
             notes.append(f"The prompt has no room for all tags; left out: {', '.join(fitted.left_out)}.")
         if fitted.cut:
             notes.append(f"The prompt has no room for all of --prompt; its end is not used: {fitted.cut!r}.")
         if settings.guidance > 1 and (lost := self.scribe.lost(fitted.prompt.negative)):
             notes.append(f"The negative prompt is too long; its end is not used: {lost!r}.")
-        return Sampled(latent, reading, fitted, *self.tiling(settings, _size(latent)), tuple(notes))
+        return _Ready(frame.pixels, reading, fitted, guide, latent, noise, notes)
 
     @torch.inference_mode()
     def develop(self, latent: Tensor, picture: Tensor, settings: Settings) -> tuple[Tensor, tuple[str, ...]]:
@@ -209,28 +281,37 @@ class Upscaler:
         """Return the schedule of a run with `settings`."""
         return schedule(self._schedule_config, settings.steps, settings.solver)
 
-    def predictor(self, frame: Frame, guide: Guide, settings: Settings) -> Predictor:
-        """Return what predicts the noise in the frame's latent; a guide of two rows is (negative, positive).
+    def predictor(self, frames: Tensor, guide: Guide, settings: Settings, batch_size: int | None = None) -> Predictor:
+        """Return what predicts the noise in the latents of `frames`, [P, 3, H, W], RGB in [0, 1].
 
-        With two rows the positive one is guided, at the steps where `settings` ask for that, and alone at the others.
+        guide: a row for each picture, or two, (negative, positive). With two the positive one is guided, at the steps
+        where `settings` ask for that, and alone at the others. batch_size: as for `sample_together`.
         """
-        view = watched(self.controlnet, frame.pixels, self.coder.factor, self.switches)
+        pictures, rows = len(frames), len(guide.text) // len(frames)
+        tiles = self._cover(_size(frames), settings)
+        if batch_size is None and pictures > 1:  # they were found to fit when there were none
+            batch_size = pictures * len(tiles)
+        most = self._tiles_a_call(tiles, rows, batch_size)
+        shares = portions(pictures, max(1, most // len(tiles)))
+        if len(shares) > 1:
+            guides = [Guide(*(read[rows * share.start : rows * share.stop] for read in guide)) for share in shares]
+            own = zip(shares, guides, strict=True)
+            return apart([self.predictor(frames[share], read, settings, most) for share, read in own], shares)
+        view = watched(self.controlnet, frames, self.coder.factor, self.switches)
         run = self.graphs if self.switches.graphs and self.unet.device.type == "cuda" else straight
 
         def under(guide: Guide) -> RowPredictor:
             return controlled(self.unet, self.controlnet, guide, view, settings.control, self.switches, run)
 
         predict: TilePredictor = under(guide)
-        if len(guide.text) == 2:
+        if rows == 2:
             predict = guided(predict, settings.guidance)
             if settings.guidance_within is not None:
                 chosen = self.schedule(settings).within(*settings.guidance_within)
-                predict = within(chosen, predict, under(Guide(guide.text[1:], guide.image[1:])))
-        height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
-        tiles = cover((height, width), *self.tiling(settings, (height, width)), self.unet.device)
-        place = Place(self.unet.device, self.unet.dtype)
-        self._tiles = min(self._most_tiles, tiles_a_call(place, tiles[0].share.numel(), len(guide.text), self._share))
-        return tiled(predict, tiles, self._tiles)
+                predict = within(chosen, predict, under(Guide(guide.text[1::2], guide.image[1::2])))
+        each = max(1, most // pictures)
+        self._tiles = pictures * min(each, len(tiles))
+        return tiled(predict, tiles, each)
 
     def guide(self, prompt: Prompt, reading: Reading, settings: Settings) -> Guide:
         """Return what the networks attend to: (negative, positive) with guidance, the positive prompt alone without."""
@@ -247,15 +328,17 @@ class Upscaler:
     def _sizes(self, picture: Tensor, settings: Settings) -> Sizes:
         return sizes((picture.shape[-2], picture.shape[-1]), settings, self.coder.factor)
 
-    def _enduring_predictor(self, frame: Frame, guide: Guide, settings: Settings, notes: list[str]) -> Predictor:
-        """Return the predictor of a picture, which gives up whatever it must when memory runs out in a step."""
-        predict = self.predictor(frame, guide, settings)
+    def _enduring_predictor(
+        self, frames: Tensor, guide: Guide, settings: Settings, batch_size: int | None, notes: list[str]
+    ) -> Predictor:
+        """Return the predictor of pictures, which gives up whatever it must when memory runs out in a step."""
+        predict = self.predictor(frames, guide, settings, batch_size)
 
         def attempt(latent: Tensor, timestep: int) -> Tensor:
             def give_up() -> str | None:
                 nonlocal predict
                 said = self._spare_predictor(settings, _size(latent))
-                predict = self.predictor(frame, guide, settings)
+                predict = self.predictor(frames, guide, settings, batch_size)
                 return said
 
             return enduring(lambda: predict(latent, timestep), give_up, notes)
@@ -263,10 +346,17 @@ class Upscaler:
         return attempt
 
     def _spare_predictor(self, settings: Settings, latent: Size) -> str | None:
-        """Have fewer tiles in memory at a time, or smaller ones, from now on; say so, or None where that is all."""
+        """Have fewer pictures, then tiles, in memory at a time, then smaller tiles, from now on; say so.
+
+        None where that is all.
+        """
         self.graphs.forget()
         if self._tiles > 1:
             self._most_tiles = self._tiles // 2
+            of_one = len(cover(latent, *self.tiling(settings, latent)))
+            if self._tiles > of_one:
+                pictures = max(1, self._most_tiles // of_one)
+                return f"Memory ran out: pictures are computed {pictures} at a time from now on."
             return f"Memory ran out: tiles are computed {self._most_tiles} at a time from now on."
         side = min(self.tiling(settings, latent)[0], max(latent))
         if (smaller := smaller_tile(side)) is None:
@@ -295,6 +385,18 @@ class Upscaler:
             return settings.tile, settings.overlap
         return self._most_tile, min(settings.overlap, self._most_tile // 2)
 
+    def _cover(self, frame: Size, settings: Settings) -> Tiles:
+        """Return the tiles of the latent of a frame of this size."""
+        latent = (frame[0] // self.coder.factor, frame[1] // self.coder.factor)
+        return cover(latent, *self.tiling(settings, latent), self.unet.device)
+
+    def _tiles_a_call(self, tiles: Tiles, rows: int, batch_size: int | None) -> int:
+        """Return how many such tiles, of `rows` rows each, one call takes at most."""
+        if batch_size is None:
+            place = Place(self.unet.device, self.unet.dtype)
+            batch_size = tiles_a_call(place, tiles[0].share.numel(), rows, self._share)
+        return min(self._most_tiles, batch_size)
+
     def _decode(self, latent: Tensor, notes: list[str]) -> Tensor:
         """Return the pixels of `latent`, all finite."""
         if (decoded := self.coder.decode(latent)).isfinite().all():
@@ -305,5 +407,10 @@ class Upscaler:
         raise PictureError("The networks went beyond the range of their numbers on this picture: use --dtype fp32.")
 
 
-def _size(latent: Tensor) -> Size:
-    return latent.shape[-2], latent.shape[-1]
+def _size(maps: Tensor) -> Size:
+    return maps.shape[-2], maps.shape[-1]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return all parts in one tensor, along their first dimension; one alone, which may be large, is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))

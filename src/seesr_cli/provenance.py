@@ -13,7 +13,7 @@ from xml.parsers import expat
 
 from . import __version__
 from .errors import UsageError
-from .settings import MODELS, Format, Model, ModelName, Settings
+from .settings import MODELS, Format, Model, ModelName, Settings, check_batch_size
 
 if TYPE_CHECKING:
     from .tag import Tag
@@ -32,8 +32,9 @@ class Recipe(NamedTuple):
     """What it takes to make a result again.
 
     tags: as they were used, in their order. input_name, input_sha256: of the file they belong to, as it was called
-    then. weights: the fingerprint of the model's files, where it was known. device, dtype: what it ran on. kind,
-    quality, bits: of the result's file.
+    then. weights: the fingerprint of the model's files, where it was known. device, dtype: what it ran on. batch_size:
+    tiles in one call of the networks, of this picture and those that were sampled with it. kind, quality, bits: of the
+    result's file.
     """
 
     model: ModelName
@@ -44,6 +45,7 @@ class Recipe(NamedTuple):
     weights: str | None
     device: str
     dtype: str
+    batch_size: int
     kind: Format
     quality: int | None
     bits: int
@@ -61,6 +63,7 @@ def record(
     negative: str,
     device: str,
     dtype: str,
+    batch_size: int,
     kind: str,
     quality: int | None,
     bits: int,
@@ -68,7 +71,8 @@ def record(
     """Return the record of one result, ready for JSON.
 
     weights: the fingerprint of the model's files. name, sha256: of the input file, its folder left out. tags, prompt,
-    negative: as they were used. device: its type alone. kind, quality, bits: of the result's file.
+    negative: as they were used. device: its type alone. batch_size: tiles in one call. kind, quality, bits: of the
+    result's file.
     """
     return {
         "seesr": __version__,
@@ -82,6 +86,7 @@ def record(
         "negative_prompt": negative,
         "device": device,
         "dtype": dtype,
+        "batch_size": batch_size,
     }
 
 
@@ -222,8 +227,10 @@ def settings_of(record: Mapping[str, Any], place: object) -> Recipe:
         for field in fields(Settings)
         if field.name in values
     }
+    batch_size = _entry(record, "batch_size", int, place) if "batch_size" in record else 1
     try:
         settings = Settings(**given)
+        check_batch_size(batch_size)
     except UsageError as error:
         raise UsageError(f"The record in {place} cannot be repeated: {error}") from error
     model, source, output = (_entry(record, name, dict, place) for name in ("model", "input", "output"))
@@ -246,6 +253,7 @@ def settings_of(record: Mapping[str, Any], place: object) -> Recipe:
         weights=_entry(model, "weights", str | None, place),
         device=_entry(record, "device", str, place),
         dtype=_entry(record, "dtype", str, place),
+        batch_size=batch_size,
         kind=_entry(output, "kind", Format, place),
         quality=_entry(output, "quality", int | None, place),
         bits=_entry(output, "bits", int, place),

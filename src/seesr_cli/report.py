@@ -32,12 +32,13 @@ _LONGEST_NAME = 40
 
 
 @dataclass
-class _Going:
-    """A picture at work: where its result goes, when it was last heard of, and the share of its steps that is done."""
+class _Open:
+    """A picture that has been taken up: its name, the share of its steps that is done, and when the last one was."""
 
     target: Path | None
-    stepped: float
+    name: str
     share: float = 0.0
+    stepped: float | None = None
 
 
 class Report:
@@ -70,7 +71,7 @@ class Report:
         self._forecasts: dict[Path, Forecast] = {}
         self._slower = 1.0
         self._at_once, self._on_a_device = share or (1, 1)
-        self._going: dict[Path, _Going] = {}
+        self._open: dict[Path, _Open] = {}
         self._progress: Progress | None = None
         if not quiet and sys.stderr.isatty() and not self._console.is_dumb_terminal:
             self._progress = _animation(self._console)
@@ -151,12 +152,14 @@ class Report:
 
     def started(self, source: Path, target: Path | None) -> None:
         """Tell that the picture `source` is taken up, to become `target`."""
-        self._going[source] = _Going(target, time.monotonic())
         self._event("started", source, target)
+        self._open.pop(source, None)  # what another run was at is taken up twice
+        place = f"{self._states.total() + len(self._open) + 1} of {self._total}: " if self._total > 1 else ""
+        self._open[source] = _Open(target, place + _shortened(shown(source.name)))
         if self._progress is not None:
             if self._at_once == 1:
                 self._progress.reset(self._task, total=None, count="", rest="")
-            self._progress.update(self._task, description=self._description())
+            self._progress.update(self._task, description=self._description(source))
             self._progress.start()
 
     def loading(self, what: str) -> None:
@@ -166,15 +169,19 @@ class Report:
 
     def stepped(self, source: Path, done: int, total: int) -> None:
         """Show how many of the steps for the picture `source` are done, and the time left for it and for all."""
-        going, now, forecast = self._going[source], time.monotonic(), self._forecasts.get(source)
-        self._event("step", source, going.target, {"step": done, "steps": total})
-        if done == 1 and forecast is not None:
-            self._slower = forecast.refined(now - going.stepped).total_seconds / forecast.total_seconds
-        going.stepped, going.share = now, done / total
+        picture = self._open[source]
+        self._event("step", source, picture.target, {"step": done, "steps": total})
+        now, forecast = time.monotonic(), self._forecasts.get(source)
+        if done == 1 and forecast is not None and picture.stepped is not None:
+            together = sum(other.stepped is not None for other in self._open.values())
+            took = (now - picture.stepped) / together
+            self._slower = forecast.refined(took).total_seconds / forecast.total_seconds
+        picture.share, picture.stepped = done / total, now
         if self._progress is None:
             return
+        self._progress.update(self._task, description=self._description(source))
         if self._at_once > 1:
-            completed = self._states.total() + sum(picture.share for picture in self._going.values())
+            completed = self._states.total() + sum(picture.share for picture in self._open.values())
             self._progress.update(self._task, completed=completed, total=self._total, count="", rest="left")
         else:
             rest = f"left, {self._time_left()}" if done and self._total > 1 and forecast else "left"
@@ -237,19 +244,18 @@ class Report:
     def _count(self, outcome: Outcome) -> None:
         self._states[outcome.state] += 1
         self._forecasts.pop(outcome.source, None)
-        self._going.pop(outcome.source, None)
+        self._open.pop(outcome.source, None)
 
-    def _description(self) -> str:
-        """Return what the progress line is about."""
+    def _description(self, source: Path) -> str:
+        """Return what the progress line is about: the picture `source`, or all where several are at work."""
         if self._at_once > 1:
-            return f"{self._states.total()} of {self._total}, {len(self._going)} at work"
-        name = _shortened(shown(next(reversed(self._going)).name))
-        return f"{self._states.total() + 1} of {self._total}: {name}" if self._total > 1 else name
+            return f"{self._states.total()} of {self._total}, {len(self._open)} at work"
+        return self._open[source].name
 
     def _time_left(self) -> str:
         """Return the time left in all, as forecast and as the last first step was slower."""
         rest = sum(
-            forecast.total_seconds * (1 - self._going[source].share if source in self._going else 1)
+            forecast.total_seconds * (1 - self._open[source].share if source in self._open else 1)
             for source, forecast in self._forecasts.items()
         )
         return f"{_duration(self._slower * rest)} in all"

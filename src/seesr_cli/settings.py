@@ -32,6 +32,7 @@ MAX_PIXELS = 100_000_000
 
 MAX_SCALE = 16
 LEAST_TILE, MOST_TILE = 8, 512
+MOST_BATCH = 64
 
 EXACT_SIZES = ("width", "height", "long_edge", "megapixels")
 """The settings that ask for a size in the place of a scale."""
@@ -114,6 +115,11 @@ class Settings:
         _one_of("solver", self.solver, get_args(Solver))
         _one_of("start", self.start, get_args(Start))
         _one_of("colour", self.colour, get_args(Colour))
+
+
+def check_batch_size(value: int) -> None:
+    """Raise UsageError for a number of tiles in one call of the networks that is out of its range."""
+    _between("batch-size", value, 1, MOST_BATCH)
 
 
 def _between(name: str, value: float, least: int, most: int) -> None:

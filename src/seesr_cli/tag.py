@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .device import threads_enough
 from .models.tagger import Tagger
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -119,7 +120,8 @@ class Reader:
         """Return what `picture` shows. picture: the input as it is, not enlarged: [3, h, w], RGB in [0, 1]."""
         weight = self.tagger.to_tokens.weight
         pixels = normalise(picture, self.tagger.side).to(weight.device, weight.dtype)
-        logits, tokens = self.tagger(pixels)
+        with threads_enough(sum(parameter.numel() for parameter in self.tagger.parameters())):
+            logits, tokens = self.tagger(pixels)
         scores = torch.sigmoid(logits[0].float()).tolist()
         seen = tuple(Tag(*entry) for entry in zip(self._names, scores, self._thresholds, strict=True))
         return Reading(tuple(tag for tag in seen if tag.fires), tokens, seen)

@@ -60,6 +60,12 @@ def cover(size: tuple[int, int], tile: int, overlap: int, device: torch.device |
     return tuple(Tile(*box, share) for box, share in zip(boxes, shares, strict=True))
 
 
+def portions(count: int, most: int) -> list[slice]:
+    """Return the fewest portions of at most `most` that `count` things in a row make, as equal as can be."""
+    number = -(-count // most)
+    return [slice(place * count // number, (place + 1) * count // number) for place in range(number)]
+
+
 def gaussian(side: int) -> Tensor:
     """Return the published weights of a square tile, [side, side], float32, up to a common factor.
 

@@ -18,6 +18,7 @@ from ..settings import (
     LEAST_TILE,
     MAX_PIXELS,
     MODELS,
+    MOST_BATCH,
     MOST_TILE,
     PRESETS,
     Colour,
@@ -28,6 +29,7 @@ from ..settings import (
     Sidecar,
     Solver,
     Start,
+    check_batch_size,
     preset,
 )
 from ..share import Worker, divide
@@ -333,6 +335,18 @@ def upscale(
     overlap: Annotated[
         int | None, _setting("overlap", "--overlap", help="Overlap of tiles, in latent pixels.", panel=TILING)
     ] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(
+            "--batch-size",
+            metavar="N|auto",
+            help="Most tiles, of one picture or of several with frames of one size, that the networks compute at once. "
+            "auto: on CUDA what memory holds, up to 8, elsewhere 1; for --like as many as there were. "
+            + options.default("auto"),
+            show_default=False,
+            rich_help_panel=TILING,
+        ),
+    ] = None,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Print one JSON object per event, a line each.", rich_help_panel=options.REPORT),
@@ -398,6 +412,7 @@ def upscale(
         keep_latents=keep_latents,
         tolerant=tolerant,
         max_pixels=max_pixels,
+        batch_size=_batch_size(batch_size),
     )
     if recipe and (output is None or not Path(output).suffix):
         kind = kind or recipe.kind
@@ -570,6 +585,18 @@ def _side(text: str | None) -> int | Literal["auto"] | None:
         return int(text)
     except ValueError:
         raise UsageError(f"--tile {text} is not known: give auto, or {LEAST_TILE} to {MOST_TILE}.") from None
+
+
+def _batch_size(text: str | None) -> int | None:
+    """Return the number of tiles in one call that was typed; None for "auto". Raises UsageError."""
+    if text is None or text == "auto":
+        return None
+    try:
+        number = int(text)
+    except ValueError:
+        raise UsageError(f"--batch-size {text} is not known: give auto, or 1 to {MOST_BATCH}.") from None
+    check_batch_size(number)
+    return number
 
 
 def _interval(text: str | None) -> tuple[float, float] | None:

@@ -17,6 +17,8 @@ from .profiles import Primaries
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP = b"XML:com.adobe.xmp"
+_XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
+_RAW_PROFILES = (b"Raw profile type exif", b"Raw profile type APP1", b"Raw profile type xmp")
 # zlib's level for rows that went through a filter: 6 takes twice as long and gains nothing (docs/decisions/0011).
 _LEVEL = 4
 
@@ -91,11 +93,8 @@ def _note(about: About, kind: bytes, content: bytes) -> None:
                 about.code = content[0], content[1]
             case b"acTL":
                 about.animated = struct.unpack_from(">I", content)[0] > 1
-            case b"iTXt" if content.startswith(_XMP + b"\0"):
-                compressed, words = content[len(_XMP) + 1], content[len(_XMP) + 3 :].split(b"\0", 2)[2]
-                about.xmp = _inflated(words) if compressed else words
-            case b"zTXt" if content.startswith(b"Raw profile type ") and about.exif is None:
-                about.exif = _raw_profile(content)
+            case b"tEXt" | b"zTXt" | b"iTXt":
+                _note_text(about, kind, content)
     except (struct.error, zlib.error, ValueError, IndexError):
         about.lost = True
 
@@ -108,14 +107,29 @@ def _inflated(content: bytes) -> bytes:
     return whole
 
 
-def _raw_profile(content: bytes) -> bytes | None:
-    """Return the EXIF that ImageMagick wrote before PNG had a chunk for it: in hexadecimal digits, after a length."""
-    name, _, rest = content.partition(b"\0")
-    if name not in (b"Raw profile type exif", b"Raw profile type APP1"):
-        return None
-    found = re.fullmatch(rb"\s*\w+\s+\d+\s+([0-9a-fA-F\s]*)", _inflated(rest[1:]))
+def _note_text(about: About, kind: bytes, content: bytes) -> None:
+    """Put into `about` the EXIF or XMP that one of the three chunks for text (11.3.3) holds."""
+    keyword, _, rest = content.partition(b"\0")
+    if keyword != _XMP and keyword not in _RAW_PROFILES:
+        return
+    match kind:
+        case b"tEXt":
+            text = rest
+        case b"zTXt":
+            text = _inflated(rest[1:])
+        case _:
+            words = rest[2:].split(b"\0", 2)[2]
+            text = _inflated(words) if rest[0] else words
+    if keyword == _XMP:
+        about.xmp = text
+        return
+    # What ImageMagick writes, and wrote before PNG had a chunk for EXIF: a name, a length, hexadecimal digits.
+    found = re.fullmatch(rb"\s*\w+\s+\d+\s+([0-9a-fA-F\s]*)", text)
     raw = unhexlify(b"".join(found[1].split())) if found else b""
-    return raw if raw.startswith(exif_block.HEAD) else None
+    if raw.startswith((exif_block.HEAD, b"II*\0", b"MM\0*")):
+        about.exif = about.exif or raw
+    elif raw.startswith(_XMP_HEAD) or keyword.endswith(b" xmp"):
+        about.xmp = about.xmp or raw.removeprefix(_XMP_HEAD)
 
 
 def write(

@@ -143,7 +143,7 @@ def is_linear(profile: bytes | None) -> bool:
 
 
 def with_srgb_curve(profile: bytes) -> bytes:
-    """Return the linear `profile` with sRGB's curve in place of its own: what `from_linear` gives values for."""
+    """Return the linear `profile` with sRGB's curve in place of its own: what `from_linear` makes of its values."""
     # A table: versions before 4 know no parametric curves.
     light = np.linspace(0, 1, 4096)
     values = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
@@ -157,9 +157,11 @@ def with_srgb_curve(profile: bytes) -> bytes:
     return bytes(changed) + curve
 
 
-def from_linear(light: Values) -> Values:
-    """Return linear values in [0, 1] on sRGB's curve (IEC 61966-2-1)."""
-    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** np.float32(1 / 2.4) - 0.055).astype(np.float32)
+def from_linear(light: Values) -> None:
+    """Put linear values [C, ...] in [0, 1] on sRGB's curve (IEC 61966-2-1), in place, and by channel, for memory."""
+    for values in light:
+        low = values <= 0.0031308
+        values[...] = np.where(low, values * 12.92, 1.055 * values ** np.float32(1 / 2.4) - 0.055)
 
 
 def for_three_channels(profile: bytes) -> bytes | None:

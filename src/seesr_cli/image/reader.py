@@ -21,7 +21,7 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from ..errors import PictureUnreadable
 from ..files import cause
-from . import exif, png, profiles, tiff, xmp
+from . import exif, jp2, png, profiles, tiff, xmp
 from .picture import MOST_METADATA, Header, Picture, Unsupported
 
 if TYPE_CHECKING:
@@ -52,7 +52,19 @@ SUFFIXES = frozenset({
 # Only formats that are pixels: Pillow's others are found by weak signs, or run another program (EPS: Ghostscript).
 _READ = ("JPEG", "PNG", "WEBP", "TIFF", "MPO", "AVIF", "BMP", "GIF", "JPEG2000", "PPM", "HEIF")
 _READ_IN_WORDS = f"JPEG, PNG, WebP, TIFF, AVIF, {'HEIC, ' if HAS_HEIF else ''}BMP, GIF, JPEG 2000 or PPM"
+_RAW = "is a camera's raw picture: develop it to TIFF or JPEG first"
+# Of those that are no TIFF: Panasonic and Leica, Olympus (three), Fujifilm, Minolta, Sigma, Canon (until 2004).
+_RAW_HEADS = (b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILM", b"\0MRM", b"FOVb", b"II\x1a\0")
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_HEADS = {
+    **dict.fromkeys(_TIFF_HEADS, "TIFF"),
+    b"\xff\xd8\xff": "JPEG",
+    png.SIGNATURE: "PNG",
+    b"GIF8": "GIF",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+}
+_UNREAD = "is damaged or of a kind that is not read"
 # The brands (ISO 23008-12, annex B) of pictures coded with HEVC, which Pillow alone does not read.
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -188,6 +200,8 @@ def _sentences(path: Path, file: BinaryIO) -> Iterator[None]:
         raise PictureUnreadable(f"{path} needs more memory to be read than there is: shrink it first.") from error
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        if reason.startswith(("Unsupported", "decoder error")):  # of a BMP, and of a TIFF's compression
+            raise _Damaged(f"{path} {_UNREAD} ({reason}): copy it again, or export it anew as PNG.") from error
         raise _Damaged(f"{path} is damaged or incomplete ({reason}): copy or export it again.") from error
 
 
@@ -196,9 +210,21 @@ def _unknown(file: BinaryIO) -> str:
     head = file.read(12)
     if head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS and not HAS_HEIF:
         return "is a HEIC picture: install what reads it with: pip install 'seesr-cli[heif]'"
-    if head.startswith(_TIFF_HEADS):
-        return "is a TIFF of a kind that is not read: export it as RGB or grey with 8 or 16 bits per channel"
+    if head.startswith(_RAW_HEADS) or head[4:] == b"ftypcrx ":
+        return _RAW
+    if known := _known(head):
+        wanted = "RGB or grey with 8 or 16 bits per channel" if known == "TIFF" else "PNG"
+        return f"starts as {known} does, but {_UNREAD}: copy it again, or export it anew as {wanted}"
     return f"is not a picture that can be read: give a {_READ_IN_WORDS} file"
+
+
+def _known(head: bytes) -> str | None:
+    """Return the format that a file's first 12 bytes name, of those that are read."""
+    if head[:4] == b"RIFF":
+        return "WebP" if head[8:] == b"WEBP" else None
+    if head[4:8] == b"ftyp":
+        return "AVIF" if head[8:] in (b"avif", b"avis") else "HEIC" if head[8:] in _HEIC_BRANDS else None
+    return next((name for start, name in _HEADS.items() if head.startswith(start)), None)
 
 
 def _identified(file: BinaryIO) -> ImageFile.ImageFile:
@@ -302,7 +328,18 @@ def _opened_image(source: _Source) -> ImageFile.ImageFile:
     image = _identified(source.file)
     if source.page:
         image.seek(source.page)
+    if image.format == "JPEG2000":
+        place = source.file.tell()
+        image.info.update(jp2.described(source.file).items())
+        source.file.seek(place)
+    step = _SHALLOW.get(_raw_mode(image))
+    if step and "transparency" in image.info:
+        image.info["transparency"] = image.info["transparency"] % (255 // step + 1) * step
     return image
+
+
+# PNG's grey of 2 and 4 bits, whose values Pillow widens to 8, and not the one that means transparent: by what factor.
+_SHALLOW = {"L;2": 85, "L;4": 17}
 
 
 def _check_size(height: int, width: int) -> None:
@@ -325,13 +362,13 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 def _page(reading: tiff.Reading) -> tuple[int, dict[int, tiff.Entry]]:
     """Return the page to read, which must be the only one of full size."""
     pages = reading.pages()
+    if reading.is_raw(pages):
+        raise Unsupported(_RAW)
     if len(pages) > 1:
         raise Unsupported(
             f"is a TIFF of {len(pages)} pages: save each as a file of its own (for example with tiffsplit)"
         )
     page, entries = pages[0] if pages else (0, reading.directory(reading.start)[0])
-    if tiff.DNG in entries:
-        raise Unsupported("is a camera's raw picture (DNG): develop it to TIFF or JPEG first")
     if reading.is_sparse(entries):
         raise Unsupported("is a TIFF with parts that were never written: export it again")
     return page, entries
@@ -354,8 +391,6 @@ def _nature(source: _Source) -> tuple[int, bool, bool]:
 
 
 def _picture(source: _Source, data: bytes) -> Picture:
-    import torch
-
     notes: list[str] = []
     bits, _, _ = _nature(source)  # before the pixels are there: Pillow forgets how they were stored
     samples, white, icc = _samples(source, notes)
@@ -367,17 +402,21 @@ def _picture(source: _Source, data: bytes) -> Picture:
     if icc is None and source.image.mode not in ("CMYK", "LAB"):
         icc = _stated_profile(source, data, grey, notes)
     if profiles.is_linear(icc) and icc is not None:
-        pixels = torch.from_numpy(profiles.from_linear(pixels.numpy()))
+        profiles.from_linear(pixels.numpy())
         icc = profiles.with_srgb_curve(icc)
         notes.append("Its colours are linear light: they were put on sRGB's curve, and its profile says so now.")
+    if alpha is not None:
+        _bleed(pixels, alpha)
     block, packet = (None if part and len(part) > MOST_METADATA else part for part in source.metadata())
     kept = exif.tidy(block)[0] if block else None
-    if (block and not kept) or (source.about and source.about.lost):
+    if (block and not kept) or (source.about and source.about.lost) or _has_long_xmp(source.image):
         notes.append("Metadata that is damaged or too long was left behind.")
+    if bits == 8 and (stored := _stored_bits(source, data)) > 8:
+        notes.append(f"Its {stored} bits per channel were read as 8.")
     if source.image.format != "MPO" and _several(source):
         notes.append("It holds several frames: the first was taken.")
     return Picture(
-        pixels=pixels.contiguous() if alpha is None else _bled(pixels, alpha),
+        pixels=pixels.contiguous(),
         alpha=None if alpha is None else alpha.clone(),
         grey=grey,
         icc=icc,
@@ -386,6 +425,22 @@ def _picture(source: _Source, data: bytes) -> Picture:
         bits=bits,
         notes=tuple(notes),
     )
+
+
+def _has_long_xmp(image: Image.Image) -> bool:
+    """Return whether a JPEG continues its XMP, which one segment could not hold, in others (XMP, part 3, 1.1.3.1)."""
+    return any(part.startswith(b"http://ns.adobe.com/xmp/extension/\0") for _, part in getattr(image, "applist", ()))
+
+
+def _stored_bits(source: _Source, data: bytes) -> int:
+    """Return the bits per channel that the file has, where Pillow gives 8 in any case."""
+    if source.image.format == "JPEG2000":  # the marker SIZ (ISO 15444-1, A.5.1), which has one less
+        found = re.search(rb"\xff\x4f\xff\x51.{38}(.)", data[: 2**20], re.DOTALL)
+        return (found[1][0] & 0x7F) + 1 if found else 8
+    if source.image.format in ("AVIF", "HEIF"):  # the box pixi (ISO 23008-12, 6.5.6) of the first picture that has one
+        found = re.search(rb"pixi\0{4}.(.)", data[: 2**20], re.DOTALL)
+        return found[1][0] if found else 8
+    return 8
 
 
 def _several(source: _Source) -> bool:
@@ -435,8 +490,8 @@ def _tensor(samples: Samples, white: float) -> "Tensor":
     return torch.from_numpy(values)
 
 
-def _bled(pixels: "Tensor", alpha: "Tensor") -> "Tensor":
-    """Return `pixels` with the visible colours nearby where alpha is 0.
+def _bleed(pixels: "Tensor", alpha: "Tensor") -> None:
+    """Give `pixels` the visible colours nearby where alpha is 0.
 
     What files hold there is arbitrary, often black, and enlarging would draw it into the edge as a halo. Averages over
     2 x 2, 4 x 4, … pixels, weighted by alpha, each used where the finer ones see nothing.
@@ -446,17 +501,25 @@ def _bled(pixels: "Tensor", alpha: "Tensor") -> "Tensor":
 
     hidden = alpha == 0
     if not hidden.any() or hidden.all():
-        return pixels.contiguous()
-    levels = [torch.cat([pixels * alpha, alpha]).unsqueeze(0)]
-    while (levels[-1][:, 3] == 0).any():
-        levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True))
-    filled = levels[-1][:, :3] / levels[-1][:, 3:]
+        return
+
+    def halved(values: "Tensor") -> "Tensor":
+        return F.avg_pool2d(values, 2, ceil_mode=True)
+
+    def doubled(values: "Tensor", like: "Tensor") -> "Tensor":
+        height, width = like.shape[-2:]
+        return values.repeat_interleave(2, -1).repeat_interleave(2, -2)[..., :height, :width]
+
+    # By channel at full size, for memory.
+    levels = [torch.cat([*(halved(channel * alpha) for channel in pixels.unsqueeze(1)), halved(alpha)])]
+    while (levels[-1][3] == 0).any():
+        levels.append(halved(levels[-1]))
+    filled = levels[-1][:3] / levels[-1][3:]
     for level in levels[-2::-1]:
-        height, width = level.shape[-2:]
-        coarse = filled.repeat_interleave(2, -1).repeat_interleave(2, -2)[..., :height, :width]
-        seen = level[:, 3:] > 0
-        filled = torch.where(seen, level[:, :3] / torch.where(seen, level[:, 3:], 1), coarse)
-    return torch.where(hidden, filled[0].clamp(0, 1), pixels)
+        seen = level[3:] > 0
+        filled = torch.where(seen, level[:3] / torch.where(seen, level[3:], 1), doubled(filled, level))
+    for channel, colour in zip(pixels.unsqueeze(1), filled.clamp_(0, 1).unsqueeze(1), strict=True):
+        channel.copy_(torch.where(hidden, doubled(colour, channel), channel))
 
 
 def _samples(source: _Source, notes: list[str]) -> tuple[Samples, float, bytes | None]:

@@ -28,9 +28,13 @@ _MOST_ENTRIES = 200_000
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 ORIENTATION, SAMPLES, PLANAR, EXTRA, SAMPLE_FORMAT = 274, 277, 284, 338, 339
 _SUBFILE, _OLD_SUBFILE, _STRIPS, _ROWS, _STRIP_BYTES, _PREDICTOR = 254, 255, 273, 278, 279, 317
-_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 322, 323, 324, 325
+_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _SUBDIRECTORIES = 322, 323, 324, 325, 330
 XMP, ICC, DNG = 700, 34675, 50706
 _EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROP_DIRECTORY, _INTEROP_IN_EXIF = 34665, 34853, 40965, 40965
+_SENSOR = (32803, 34892)  # PhotometricInterpretation (TIFF/EP 6.2.4, DNG): a mosaic of colours, or what one became
+_RAW_MARKS = (b"CR\2\0", b"IIIITwaR", b"IIIICwaR", b"MMMMRawT", b"MMMMRawC")
+# The types of resolution and its unit, which readers look at before they show a picture, and choke on others.
+_KINDS = {282: 5, 283: 5, 296: 3}
 
 # What describes how this file is laid out, or belongs to one program, and not the photograph; all from 50706 on too.
 # fmt: off
@@ -117,6 +121,18 @@ class Reading:
             read += 1 + len(entries)
             start = following
         return pages
+
+    def is_raw(self, pages: list[tuple[int, dict[int, Entry]]]) -> bool:
+        """Return whether the file holds what a camera's sensor saw, and besides that at most smaller pictures.
+
+        DNG says so, and Canon's and Phase One's behind the header; others by colours in a mosaic, or by directories
+        below a first one that calls itself a smaller version.
+        """
+        first = self.directory(self.start)[0]
+        for entries in [entries for _, entries in pages] or [first]:
+            if DNG in entries or self.numbers(entries, PHOTOMETRIC)[0] in _SENSOR:
+                return True
+        return self.stored(8, 8).startswith(_RAW_MARKS) or (not pages and _SUBDIRECTORIES in first)
 
     def classic(self, entries: dict[int, Entry], pixels: bool) -> bytes:
         """Return a BigTIFF below 4 GB as a classic one whose only page is `entries`, without data unless `pixels`.
@@ -294,5 +310,7 @@ def _described(block: bytes) -> dict[int, tuple[int, int, bytes]]:
     return {
         tag: (entry.kind, entry.values, reading.raw(entry))
         for tag, entry in entries.items()
-        if entry.kind < 14 and (tag in pointers or (tag not in _LAYOUT and tag < DNG))
+        if entry.kind < 14
+        and (tag in pointers or (tag not in _LAYOUT and tag < DNG))
+        and entry.kind == _KINDS.get(tag, entry.kind)
     }
