@@ -160,7 +160,7 @@ def test_the_model_is_not_loaded_for_pictures_that_cannot_be_restored(tmp_path: 
     )
     sentences = [
         "and JPEG ends at 65500 a side: choose a .png file",
-        "would become 16000 x 16000 pixels, more than the 100 million that --max-pixels allows",
+        "would become 16000 x 16000 pixels, more than the 100,000,000 that --max-pixels allows",
         "and WEBP ends at 16383 a side: choose a .png file",
         "is a folder: name another file with -o",
         "cannot be made (File exists): choose another place with -o",
@@ -618,6 +618,18 @@ def test_exact_sizes_are_met_with_their_alpha(tmp_path: Path, upscaler: Upscaler
         assert result.alpha.shape[-2:] == size
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 36 bytes")])
+def test_memory_that_runs_out_is_said_and_is_no_fault_to_report(
+    tmp_path: Path, upscaler: Upscaler, log: Log, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Upscaler, "sample_together", fail)
+    (outcome,) = restore(upscaler, log, job(draw(tmp_path / "a.png")))
+    assert outcome.message.endswith("needs more memory than there is: use a smaller --scale, or cut it into parts.")
+
+
 # --- sidecars ----------------------------------------------------------------------------------------------------
 
 
@@ -649,6 +661,23 @@ def test_edited_tags_are_used_and_stale_ones_are_named(tmp_path: Path, upscaler:
     (outcome,) = restore(upscaler, log, job(tmp_path / "a.png"), tags_from=tmp_path)
     assert "a unicorn" not in outcome.prompt
     assert f"{text} is stale, the picture has changed since: it was read anew." in outcome.notes
+
+
+def test_tags_written_by_hand_in_the_place_of_the_sidecar_are_used_and_left(
+    tmp_path: Path, upscaler: Upscaler, log: Log
+) -> None:
+    each, text = job(draw(tmp_path / "a.png")), tmp_path / "a_x4.txt"
+    restore(upscaler, log, each, sidecar="txt")
+    text.write_text("a unicorn, a meadow\n")
+    (outcome,) = restore(upscaler, log, each, sidecar="txt")
+    assert outcome.state == "skipped"  # it is done, whatever became of its tags
+    for state in ("done", "skipped"):
+        (outcome,) = restore(upscaler, log, each, sidecar="txt", tags_from=tmp_path)
+        assert outcome.state == state
+    assert text.read_text() == "a unicorn, a meadow\n"
+    draw(tmp_path / "a.png", size=(20, 17))
+    (outcome,) = restore(upscaler, log, each, sidecar="txt")
+    assert "is already there and not of this tool" in outcome.message
 
 
 def test_tags_that_were_edited_are_not_written_over(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:

@@ -319,7 +319,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(seesr: Seesr, monkeypa
     ]
     assert ran.code == 1
     assert "Error: in/c.png is empty" in ran.err
-    assert "2 to do: about " in ran.err
+    assert re.search(r"2 to do: about .* at most \d+ kB of disk\.", ran.err)
     assert not Path("out").exists()
     monkeypatch.delenv("SEESR_WEIGHTS")
     ran = seesr("in/a.png", "--dry-run", "--json")
@@ -342,7 +342,7 @@ def test_what_is_larger_than_allowed_by_accident_fails(seesr: Seesr) -> None:
     draw("a.png")
     ran = seesr("a.png", "--max-pixels", "5000")
     assert (ran.code, ran.out) == (1, "")
-    assert "would become 80 x 64 pixels, more than the 0.005 million that --max-pixels allows" in ran.err
+    assert "would become 80 x 64 pixels, more than the 5,000 that --max-pixels allows" in ran.err
 
 
 def test_like_repeats_a_result_to_the_byte(seesr: Seesr) -> None:
@@ -353,6 +353,10 @@ def test_like_repeats_a_result_to_the_byte(seesr: Seesr) -> None:
     assert seesr("a.png", "--like", "kept.jpg", "-o", "again.jpg").code == 0
     assert Path("again.jpg").read_bytes() == first
     assert seesr("a.png", "--like", "kept.jpg").out == "a_x2.jpg\n"
+    Path("a.png").rename("b.png")
+    assert seesr("b.png", "--like", "kept.jpg", "-o", "renamed.jpg").code == 0
+    assert Path("renamed.jpg").read_bytes() == Path("kept.jpg").read_bytes()
+    Path("b.png").rename("a.png")
     ran = seesr("a.png", "--like", "a.png")
     assert (ran.code, ran.err) == (
         2,
@@ -412,7 +416,6 @@ def test_options_win_over_a_preset_and_that_over_an_earlier_result(seesr: Seesr)
 def test_the_page_of_a_run_shows_what_became_of_the_pictures(seesr: Seesr) -> None:
     draw("in/a.png")
     Path("in/b.png").touch()
-    Path("mine.html").write_text("<p>mine")
     ran = seesr("in", "-o", "out", "--compare", "page.html")
     assert ran.code == 1
     assert "page.html shows the pictures before and after." in ran.err
@@ -420,9 +423,35 @@ def test_the_page_of_a_run_shows_what_became_of_the_pictures(seesr: Seesr) -> No
     assert "in/a.png" in page
     assert "is empty (zero bytes)" in page
     assert seesr("in", "-o", "out", "--compare", "page.html", "-q").code == 1
+    again = Path("page.html").read_text()
+    for told in ('"state": "skipped"', '"sizeOut": [64, 80]', '"colour": "adain"', "clean, high-resolution, 8k"):
+        assert told in again
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(seesr: Seesr) -> None:
+    draw("in/a.png")
+    Path("mine.html").write_text("<p>mine")
     ran = seesr("in", "-o", "out", "--compare", "mine.html")
-    assert "mine.html is already there and was left alone" in ran.err
+    assert (ran.code, ran.err.startswith("Error: mine.html is already there and no page of seesr")) == (2, True)
     assert Path("mine.html").read_text() == "<p>mine"
+    ran = seesr("in", "-o", "out", "--compare", "page.png")
+    assert (ran.code, ran.err) == (2, "Error: --compare page.png is no name of a page: end it with .html.\n")
+    assert not Path("out").exists()
+
+
+def test_a_page_has_its_folder_where_no_picture_made_it(seesr: Seesr) -> None:
+    Path("in").mkdir()
+    Path("in/a.png").touch()
+    assert seesr("in", "-o", "out", "--compare", "out/run.html").code == 1
+    assert names("out") == ["run.html"]
+
+
+def test_no_picture_is_written_on_a_terminal(seesr: Seesr, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw("a.png")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    ran = seesr("a.png", "-o", "-")
+    assert (ran.code, ran.out) == (2, "")
+    assert "on the terminal: send it on with | or >" in ran.err
 
 
 def test_quality_is_for_formats_that_have_one(seesr: Seesr) -> None:

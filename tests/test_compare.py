@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 import browser
-from seesr_cli import compare
+from seesr_cli import compare, provenance
 from seesr_cli.compare import Entry
 from seesr_cli.errors import OutputUnwritable
+from seesr_cli.settings import MODELS, Settings
+from seesr_cli.tag import Tag
 
 NASTY = "\"'>&<img src=x onerror=alert(1)></script><script>alert(2)</script><!--\n\u202egpj" + os.fsdecode(b"\xff")
 
@@ -133,6 +135,47 @@ def test_what_all_pictures_were_made_with_is_told_once(tmp_path: Path, pair: tup
     page = Parsed(written(tmp_path, [done(pair, common | {"seed": 1}), failed, done(pair, common | {"seed": 2})]))
     assert json.loads(page.text("run"))["settings"] == {"scale": "4", "steps": "50", "add_tags": "moss, fern"}
     assert [page.entry(number)["settings"] for number in range(3)] == [{"seed": "1"}, {}, {"seed": "2"}]
+
+
+def put_packet(path: Path, xmp: bytes) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    Image.open(path).save(path, pnginfo=info)
+
+
+def test_a_skipped_picture_is_told_of_as_its_result_tells(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    record = provenance.record(
+        model=MODELS["miniature"],
+        weights=None,
+        settings=Settings(seed=7),
+        name="small.png",
+        sha256="ab" * 32,
+        tags=(Tag("frog", 0.91, 0.5),),
+        prompt="frog, ,clean",
+        negative="blur",
+        device="cpu",
+        dtype="fp32",
+        batch_size=1,
+        kind="png",
+        quality=None,
+        bits=8,
+    )
+    put_packet(pair[1], provenance.embed(None, record))
+    skipped = Entry(*pair, "skipped", f"{pair[1]} is already there")
+    entry = Parsed(written(tmp_path, [done(pair, {"seed": 3}), skipped])).entry(1)
+    assert (entry["sizeIn"], entry["sizeOut"]) == ([30, 40], [120, 160])
+    assert (entry["tags"], entry["prompt"]) == ([["frog", 0.91]], "frog, ,clean")
+    assert entry["settings"].items() >= {"model": "miniature", "seed": "7", "colour": "adain"}.items()
+
+
+@pytest.mark.parametrize("score", [b"1e999", b"null", b'"much"'])
+def test_a_strange_record_does_not_break_the_page(tmp_path: Path, pair: tuple[Path, Path], score: bytes) -> None:
+    record = {"format": 1, "settings": {}, "model": {"name": "seesr", "weights": None}, "prompt": "frog"}
+    record |= {"input": {"name": "a", "sha256": ""}, "output": {"kind": "png", "quality": None, "bits": 8}}
+    record |= {"device": "cpu", "dtype": "fp32", "batch_size": 1, "tags": [{"name": "frog", "score": "SCORE"}]}
+    put_packet(pair[1], provenance.embed(None, record).replace(b'"SCORE"', score))
+    entry = Parsed(written(tmp_path, [Entry(*pair, "skipped", "It is there.")])).entry(0)
+    assert entry["tags"] == ([["frog", 1.0]] if score == b"1e999" else [])
 
 
 def test_no_name_breaks_the_page(tmp_path: Path) -> None:

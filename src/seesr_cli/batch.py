@@ -178,11 +178,12 @@ def run(
 
 
 class _Asked(NamedTuple):
-    """A picture as it was named: the sha256 of its file, and the tags a person gave for it."""
+    """A picture as it was named: the sha256 of its file, and the tags a person gave for it, and where."""
 
     sha256: str
     given: tuple[str, ...] | None
     notes: tuple[str, ...]
+    given_in: Path | None = None
 
 
 @dataclass
@@ -342,6 +343,7 @@ class _Run:
                 if state == "done":  # a run may have been killed just before it took the latent away
                     latents.discard(latents.place(job.target))
                 return _skipped(job, state)
+            self._check_sidecar(job.target, asked.given_in)
         picture = image.decode(data, job.source.path, request.tolerant)
         stations = sizes(_size(picture), request.settings)
         _check_size(job, stations, request.max_pixels)
@@ -367,7 +369,7 @@ class _Run:
             return _Asked(sha256, None, (f"{request.tags_from} holds no tags for it: it was read.",))
         if given.stale(sha256):
             return _Asked(sha256, None, (f"{given.path} is stale, the picture has changed since: it was read anew.",))
-        return _Asked(sha256, given.tags, ())
+        return _Asked(sha256, given.tags, (), given.path)
 
     def _unlike(self, recipe: provenance.Recipe, sha256: str) -> tuple[str, ...]:
         """Return why the result will not be the one that is to be repeated, if that is so."""
@@ -392,8 +394,16 @@ class _Run:
         if folder not in self._swept:
             self._swept.add(folder)
             sweep(folder)
+
+    def _check_sidecar(self, target: Path, given_in: Path | None) -> None:
+        """Raise OutputUnwritable where a person's own file is in the sidecar's place.
+
+        Unless it is `given_in`, the text with the tags that were asked for, which is left as it is.
+        """
         beside = self._sidecar(target)
-        if beside is not None and not self._request.overwrite and beside.exists() and not sidecar.is_ours(beside):
+        if beside is None or self._request.overwrite or not beside.exists() or sidecar.is_ours(beside):
+            return
+        if given_in is None or not beside.samefile(given_in):
             raise OutputUnwritable(f"{beside} is already there and not of this tool: move it, or use --overwrite.")
 
     def _loaded(self) -> "Upscaler":
@@ -502,11 +512,13 @@ class _Run:
         pixels, notes = upscaler.develop(sampled.latent, picture.pixels, request.settings)
         alpha = None if picture.alpha is None else finish(picture.alpha, begun.sizes)
         device, dtype = upscaler.place
+        like = request.like
         record = provenance.record(
             model=request.model,
             weights=self._weights or None,
             settings=replace(request.settings, tile=sampled.tile, overlap=sampled.overlap),
-            name=job.source.path.name,
+            # A file that was renamed since is still that file, and its result the same to the byte.
+            name=like.input_name if like and like.input_sha256 == begun.asked.sha256 else job.source.path.name,
             sha256=begun.asked.sha256,
             tags=sampled.reading.tags,
             prompt=sampled.fitted.prompt.positive,
@@ -659,7 +671,7 @@ def _check_size(job: Job, stations: Sizes, most: int) -> None:
     height, width = stations.result
     if height * width > most:
         reason = f"{job.source.path} would become {width} x {height} pixels"
-        allowed = f"more than the {most / 1e6:g} million that --max-pixels allows"
+        allowed = f"more than the {most:,} that --max-pixels allows"
         raise PictureError(f"{reason}, {allowed}: raise it if that is meant, or ask for a smaller size.")
 
 
@@ -673,13 +685,22 @@ def _failed(source: Path, error: Exception) -> Outcome:
     if isinstance(error, SeesrError) and not isinstance(error, PictureError):
         raise error
     message = str(error)
-    if isinstance(error, MemoryError):
+    if _ran_out(error):
         message = "needs more memory than there is: use a smaller --scale, or cut it into parts."
     elif not isinstance(error, SeesrError):
         message = f"failed unexpectedly ({type(error).__name__}: {error}); --debug shows where: please report it."
     if str(source) not in message:
         message = f"{source}: {message}"
     return Outcome(source, "failed", 0.0, message=message, error=error)
+
+
+def _ran_out(error: Exception) -> bool:
+    """Return whether memory ran out, where nothing was left to step down to."""
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    from .memory import ran_out  # torch, which says it with RuntimeErrors, is here already
+
+    return ran_out(error)
 
 
 def _check_disk(outcome: Outcome) -> None:

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
@@ -23,8 +23,8 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image, ImageCms
 
-from . import __version__, image
-from .errors import PictureUnreadable
+from . import __version__, image, provenance
+from .errors import PictureUnreadable, UsageError
 from .files import replacing
 
 MOST_PREVIEW_PIXELS = 2400 * 2400
@@ -50,7 +50,8 @@ class Entry:
     source, target: the files to make previews from, as they are on disk when the page is written; a target of None,
     or a file that cannot be read by then, is said in the page. message: why it was skipped or failed, a sentence.
     seconds: the time it took. size_in, size_out: (height, width) in pixels. tags: (name, score in [0, 1]). settings:
-    what it was made with; what all pictures of a run share is shown once.
+    what it was made with; what all pictures of a run share is shown once. Of a picture that was skipped, sizes, tags,
+    prompt and settings are what its files tell.
     """
 
     source: Path
@@ -76,10 +77,14 @@ def write(
 ) -> None:
     """Write the page of a run to `path`, whole or not at all; one picture is in memory at a time.
 
+    Its folder is made if need be: where every picture failed, nothing else has made it.
+
     stepped: told after each picture how many of how many are in the page. Raises OutputUnwritable.
     """
     head, tail = _page(title)
     shared = _shared([entry.settings for entry in entries if entry.settings])
+    with suppress(OSError):  # said by what comes next
+        path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, overwrite) as file:
         file.write(head)
         run = {"title": title, "version": __version__, "settings": _in_words(shared)}
@@ -131,7 +136,8 @@ def _told(number: int, entry: Entry, settings: Mapping[str, object], folder: Pat
         if path is None:
             continue
         try:
-            preview, thumbnail = _previews(path, total)
+            picture = image.read(path, tolerant=True)
+            preview, thumbnail = _previews(picture, total)
         except PictureUnreadable as error:
             problems.append(str(error))
         except MemoryError:
@@ -139,6 +145,10 @@ def _told(number: int, entry: Entry, settings: Mapping[str, object], folder: Pat
         else:
             previews |= {side: preview, "thumbnail": thumbnail}  # the result's, where there is one
             links[side] = _link(path, folder)
+            if entry.state == "skipped":
+                size = (picture.pixels.shape[-2], picture.pixels.shape[-1])
+                entry = replace(entry, size_in=size) if side == "before" else _recorded(entry, size, picture.xmp)
+                settings = entry.settings
     content = {
         "name": entry.source.name,
         "state": entry.state,
@@ -158,6 +168,22 @@ def _told(number: int, entry: Entry, settings: Mapping[str, object], folder: Pat
     yield _data(f"entry-{number}", json.dumps(content))
     for side, preview in previews.items():
         yield _data(f"{side}-{number}", preview.address, "text/plain")
+
+
+def _recorded(entry: Entry, size: tuple[int, int], xmp: bytes | None) -> Entry:
+    """Return `entry` with what its result, of an earlier run, tells in its packet `xmp` of how it was made."""
+    entry = replace(entry, size_out=size)
+    record = provenance.extract(xmp) if xmp else None
+    if record is None:
+        return entry
+    try:
+        recipe = provenance.settings_of(record, entry.target)
+        scores = [min(1.0, max(0.0, float(tag["score"]))) for tag in record["tags"]]
+        prompt = str(record["prompt"])
+    except (UsageError, LookupError, TypeError, ValueError):  # a later version's, or somebody's own
+        return entry
+    settings = {"model": recipe.model, **asdict(recipe.settings)}
+    return replace(entry, tags=tuple(zip(recipe.tags, scores, strict=True)), prompt=prompt, settings=settings)
 
 
 def _link(path: Path, folder: Path) -> str:
@@ -196,10 +222,10 @@ class _Preview(NamedTuple):
     width: int
 
 
-def _previews(path: Path, total: int) -> tuple[_Preview, _Preview]:
-    """Return the preview of the picture at `path`, one of `total`, and its thumbnail. Raises PictureUnreadable."""
+def _previews(picture: image.Picture, total: int) -> tuple[_Preview, _Preview]:
+    """Return the preview of `picture`, one of `total`, and its thumbnail."""
     most = max(_LEAST_PREVIEW_PIXELS, min(MOST_PREVIEW_PIXELS, PAGE_PIXELS // total))
-    shown = _seen(image.read(path, tolerant=True), most)
+    shown = _seen(picture, most)
     thumbnail = shown.copy()
     thumbnail.thumbnail(_THUMBNAIL)
     return _encoded(shown, few=total <= _FEW), _encoded(thumbnail, few=False)

@@ -353,4 +353,6 @@ def _advice(picture: Forecast, room: Room) -> str:
 
 
 def _in_words(bytes_: int) -> str:
+    if bytes_ < 1e6:
+        return f"{bytes_ / 1e3:.0f} kB"
     return f"{bytes_ / 1e9:.1f} GB" if bytes_ >= 1e8 else f"{bytes_ / 1e6:.0f} MB"

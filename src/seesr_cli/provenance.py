@@ -31,14 +31,16 @@ LARGEST = 2**24
 class Recipe(NamedTuple):
     """What it takes to make a result again.
 
-    tags: as they were used, in their order. input_sha256: of the file they belong to. weights: the fingerprint of the
-    model's files, where it was known. device, dtype: what it ran on. batch_size: tiles in one call of the networks, of
-    this picture and those that were sampled with it. kind, quality, bits: of the result's file.
+    tags: as they were used, in their order. input_name, input_sha256: of the file they belong to, as it was called
+    then. weights: the fingerprint of the model's files, where it was known. device, dtype: what it ran on. batch_size:
+    tiles in one call of the networks, of this picture and those that were sampled with it. kind, quality, bits: of the
+    result's file.
     """
 
     model: ModelName
     settings: Settings
     tags: tuple[str, ...]
+    input_name: str
     input_sha256: str
     weights: str | None
     device: str
@@ -246,6 +248,7 @@ def settings_of(record: Mapping[str, Any], place: object) -> Recipe:
         model=next(known for known in MODELS if known == name),
         settings=settings,
         tags=tags,
+        input_name=_entry(source, "name", str, place),
         input_sha256=_entry(source, "sha256", str, place),
         weights=_entry(model, "weights", str | None, place),
         device=_entry(record, "device", str, place),

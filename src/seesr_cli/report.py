@@ -357,6 +357,8 @@ def _cells(plan: Planned) -> tuple[str, ...]:
 
 
 def _bytes(count: int) -> str:
+    if count < 1e6:
+        return f"{count / 1e3:.0f} kB"
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 

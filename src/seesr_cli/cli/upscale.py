@@ -1,5 +1,7 @@
 """`seesr upscale`: pictures in, restored pictures out."""
 
+import os
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -358,6 +360,10 @@ def upscale(
     """
     if as_json and output == "-":
         raise UsageError("--json and -o - both want stdout: write the picture to a file.")
+    if output == "-" and not dry_run and sys.stdout.isatty():
+        raise UsageError("-o - would write the picture on the terminal: send it on with | or >, or name a file.")
+    if compare is not None:
+        _check_page(compare, overwrite)
     names = _devices(device, devices)
     # Only now: Pillow takes a while, and torch seconds.
     from .. import batch, jobs
@@ -510,6 +516,16 @@ def _outcomes(
     else:
         load = workers.loader(crew[0], request, weights)
         yield from batch.run(planned, request, load, known, report, forecasts)
+
+
+def _check_page(page: Path, overwrite: bool) -> None:
+    """Return if a page may be written at `page`, else raise UsageError: at the end of a night it would be late."""
+    from .. import compare
+
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--compare {page} is no name of a page: end it with .html.")
+    if os.path.lexists(page) and not overwrite and not compare.is_ours(page):
+        raise UsageError(f"{page} is already there and no page of seesr: give --compare another name, or --overwrite.")
 
 
 def _show(page: Path, outcomes: "list[Outcome]", overwrite: bool) -> None:
