@@ -28,7 +28,7 @@ FLOORS = (
     ("prepare", "tag", "prompt", "latent", "denoise"),
     ("models.convert",),
     ("models.load", "budget"),
-    ("models.predict", "room"),
+    ("models.predict", "models.compiled", "room"),
     ("models.graft", "models.tagger", "models.keys", "bands"),
     ("models.swin",),
     ("graphs",),

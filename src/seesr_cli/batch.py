@@ -47,6 +47,7 @@ class Request:
     the tagger sees; so do those of like, an earlier result's recipe. keep_latents: leave the denoised latent beside the
     result. tolerant: take damaged pictures as far as they can be read. max_pixels: of a result. batch_size: most tiles,
     of one picture or several, in one call of the networks; None: what memory holds, and what repeats `like` as it was.
+    compiled: the networks' blocks are.
     """
 
     model: Model
@@ -61,6 +62,7 @@ class Request:
     tolerant: bool = False
     max_pixels: int = MAX_PIXELS
     batch_size: int | None = None
+    compiled: bool = False
 
 
 @dataclass(frozen=True)

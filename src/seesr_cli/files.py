@@ -121,3 +121,16 @@ def unwritable(path: Path, error: OSError) -> str:
 def cause(error: OSError | ValueError) -> str:
     """Return what the system said of `error`, without numbers and names."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def cache_folder() -> Path:
+    """Return the folder in which the program keeps what it can do without; it need not be there."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        folder = Path(given)
+    elif sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        folder = Path.home() / "Library" / "Caches"
+    else:
+        folder = Path.home() / ".cache"
+    return folder / "seesr"

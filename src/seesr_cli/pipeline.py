@@ -30,6 +30,7 @@ from .graphs import Graphs, straight
 from .latent import Coder
 from .memory import enduring, release, smaller_tile
 from .models import convert, load
+from .models.compiled import compile_blocks
 from .models.graft import Guide
 from .noise import Noise, seeded, together
 from .prepare import Frame, finish, prepare
@@ -140,6 +141,7 @@ class Upscaler:
         self.controlnet = controlnet
         self.switches = Switches()
         self.graphs = Graphs()
+        self.notes: list[str] = []  # of the networks, for the picture in whose steps they arise
         self._schedule_config = schedule_config
         self._known_tilings = known_tilings
         self._share = share
@@ -181,6 +183,13 @@ class Upscaler:
             model.tilings,
             share,
         )
+
+    def compile(self) -> None:
+        """Let the networks' blocks be compiled, each shape when it is first met.
+
+        Raises UsageError where nothing can be compiled.
+        """
+        compile_blocks((self.unet, self.controlnet), self.notes)
 
     def upscale(self, picture: Tensor, settings: Settings, on_step: OnStep = lambda done, total: None) -> Restored:
         """Return `picture`, [3, h, w], RGB in [0, 1], restored, in the size that `settings` ask for.
@@ -344,8 +353,9 @@ class Upscaler:
                 return said
 
             predicted = enduring(lambda: predict(latent, timestep), give_up, notes)
-            notes.extend(self.graphs.notes)
-            self.graphs.notes.clear()
+            for told in (self.notes, self.graphs.notes):
+                notes.extend(told)
+                told.clear()
             return predicted
 
         return attempt

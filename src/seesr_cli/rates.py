@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from .costs import Networks
 from .device import Place
+from .files import cache_folder
 
 Probe = tuple[Callable[[], object], int]
 """Something to do, and its operations."""
@@ -111,15 +111,7 @@ def _read() -> dict[str, dict[str, float]]:
 
 
 def _path() -> Path:
-    if given := os.environ.get("XDG_CACHE_HOME"):
-        folder = Path(given)
-    elif sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        folder = Path.home() / "Library" / "Caches"
-    else:
-        folder = Path.home() / ".cache"
-    return folder / "seesr" / "rates.json"
+    return cache_folder() / "rates.json"
 
 
 def _key(place: Place, model: str) -> str:

@@ -252,7 +252,10 @@ def loader(worker: Worker, request: Request, weights: Path | None) -> "Callable[
             from .pipeline import Upscaler
 
         keep_to(worker.threads)
-        return Upscaler.load(request.model, weights, worker.device, request.dtype, worker.share)
+        upscaler = Upscaler.load(request.model, weights, worker.device, request.dtype, worker.share)
+        if request.compiled:
+            upscaler.compile()
+        return upscaler
 
     return load
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..errors import UsageError, WeightsMissing
+from ..files import cache_folder
 from ..imports import uncollected
 from ..settings import (
     DEFAULT_MODEL,
@@ -347,6 +348,15 @@ def upscale(
             rich_help_panel=TILING,
         ),
     ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the networks' blocks, with torch.compile: minutes for each size of tile at the first run, "
+            "kept for later ones. On a CPU it gained nothing, and on GPUs it was not measured.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = False,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Print one JSON object per event, a line each.", rich_help_panel=options.REPORT),
@@ -365,6 +375,8 @@ def upscale(
     if compare is not None:
         _check_page(compare, overwrite)
     names = _devices(device, devices)
+    if compiled:  # torch looks at this once, while it is imported
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
     # Only now: Pillow takes a while, and torch seconds.
     from .. import batch, jobs
     from ..report import Report
@@ -413,6 +425,7 @@ def upscale(
         tolerant=tolerant,
         max_pixels=max_pixels,
         batch_size=_batch_size(batch_size),
+        compiled=compiled,
     )
     if recipe and (output is None or not Path(output).suffix):
         kind = kind or recipe.kind
