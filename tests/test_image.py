@@ -504,7 +504,7 @@ UNREADABLE: list[tuple[Callable[[Path], object], str]] = [
         r"is damaged or of a kind that is not read \(Unsupported BMP bitfields layout\): copy it again, or",
     ),
     (lambda path: path.write_bytes(b"RIFF\x04\0\0\0WAVE"), "is not a picture that can be read"),
-    (truncated, r"is damaged or incomplete \(.*\): copy or export it again"),
+    (truncated, r"is damaged or incomplete \(.*\): copy or export it again, or take what is there with --tolerant\."),
     (bomb, "has more pixels than the 100 million that are read: shrink it or cut it up first"),
     (large, "has 10001 x 10000 pixels, more than the 100 million that are read: shrink it"),
     (os.mkfifo, "is a device or a pipe, not a file: save the picture"),

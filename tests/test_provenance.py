@@ -46,7 +46,9 @@ def made(settings: Settings = SETTINGS, name: str = "photo.jpg") -> dict[str, An
         negative="blur",
         device="cuda",
         dtype="fp16",
+        threads=2,
         batch_size=3,
+        batch_place=1,
         kind="png",
         quality=None,
         bits=16,
@@ -255,8 +257,9 @@ def test_every_model_s_defaults_are_repeated(model: Any) -> None:
 def test_settings_that_an_earlier_version_did_not_have_are_the_defaults() -> None:
     kept = {name: value for name, value in AS_JSON["settings"].items() if name != "megapixels"}
     assert settings_of({**AS_JSON, "settings": kept}, "a").settings == replace(SETTINGS, megapixels=None)
-    earlier = {name: value for name, value in AS_JSON.items() if name != "batch_size"}
-    assert settings_of(earlier, "a").batch_size == 1
+    later = ("threads", "batch_size", "batch_place")
+    earlier = settings_of({name: value for name, value in AS_JSON.items() if name not in later}, "a")
+    assert (earlier.threads, earlier.batch_size, earlier.batch_place) == (None, 1, 0)
 
 
 def changed(**entries: Any) -> dict[str, Any]:

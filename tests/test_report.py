@@ -19,7 +19,7 @@ DONE = Outcome(
     Path("a.jpg"), "done", 1.25, Path("a_x4.png"), size_in=(16, 20), size_out=(64, 80), tags=(Tag("frog", 0.9, 0.5),),
     prompt="frog, ,clean", notes=("A note.",), record={"seesr": "1.0"},
 )  # fmt: skip
-SKIPPED = Outcome(Path("b.jpg"), "skipped", 0, Path("b_x4.png"), "b_x4.png is already there")
+SKIPPED = Outcome(Path("b.jpg"), "skipped", 0, Path("b_x4.png"), "b_x4.png is already there: left alone.")
 FAILED = Outcome(
     Path("c.jpg"), "failed", 0.1, message="c.jpg is empty (zero bytes): copy it again.", error=PictureUnreadable("why")
 )
@@ -36,7 +36,7 @@ def test_stdout_has_the_paths_and_stderr_the_rest(capfdbinary: Captured) -> None
     assert err.decode().splitlines() == [
         "a.jpg: 20 x 16 -> 80 x 64 in 1.2 s.",
         "a.jpg: A note.",
-        "b_x4.png is already there: left alone, --overwrite makes it again.",
+        "b_x4.png is already there: left alone.",
         "Error: c.jpg is empty (zero bytes): copy it again.",
         "1 done, 1 skipped, 1 failed of 3 in 0.0 s.",
     ]
@@ -73,7 +73,7 @@ def test_json_is_one_object_for_each_event(capfdbinary: Captured) -> None:
         "notes": ["A note."],
         "record": {"seesr": "1.0"},
     }
-    assert (skipped["event"], skipped["message"]) == ("skipped", "b_x4.png is already there")
+    assert (skipped["event"], skipped["message"]) == ("skipped", "b_x4.png is already there: left alone.")
     assert (failed["event"], failed["output"]) == ("failed", None)
     assert failed["message"] == "c.jpg is empty (zero bytes): copy it again."
 

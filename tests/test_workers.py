@@ -181,3 +181,13 @@ def test_devices_that_cannot_be_had_are_told(tmp_path: Path, options: tuple[str,
     assert done.returncode == 2
     assert sentence in " ".join(done.stderr.replace("│", " ").split())
     assert list((tmp_path / "in").glob("*_x4.png")) == []
+
+
+def test_a_result_is_repeated_with_the_threads_it_was_made_with(tmp_path: Path) -> None:
+    """Rounding depends on them."""
+    Image.effect_noise((40, 30), 60).convert("RGB").save(tmp_path / "a.png")
+    command = [sys.executable, "-m", "seesr_cli", "upscale", "a.png", "--model", "miniature", "--device", "cpu", "-q"]
+    for name, threads, more in (("one", "1", ()), ("again", "2", ("--like", "one.png"))):
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        subprocess.run([*command, "-o", f"{name}.png", *more], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "again.png").read_bytes()

@@ -471,10 +471,11 @@ class _Run:
         upscaler, like, batch_size = self._loaded(), self._request.like, self._request.batch_size
         wanted = [Wanted(begun.picture.pixels, begun.asked.given) for begun in group]
         if group[0].repeats and like is not None:
-            # Rounding can depend on how much is computed at once: copies are in the place of what was there with it.
-            batch_size = like.batch_size
-            wanted *= upscaler.pictures_a_call(group[0].sizes.padded, group[0].settings, batch_size)
-        return upscaler.sample_together(wanted, group[0].settings, stepped, batch_size)[: len(group)]
+            # Rounding can depend on how much is computed at once, and on the place in it: copies are all around.
+            count = upscaler.pictures_a_call(group[0].sizes.padded, group[0].settings, like.batch_size)
+            copies = upscaler.sample_together(count * wanted, group[0].settings, stepped, like.batch_size)
+            return [copies[min(like.batch_place, count - 1)]]
+        return upscaler.sample_together(wanted, group[0].settings, stepped, batch_size)
 
     def _kept(self, begun: _Begun, sampled: "Sampled") -> "Sampled":
         """Return what was sampled, now that it is on disk until its picture is."""
@@ -527,7 +528,9 @@ class _Run:
             negative=sampled.fitted.prompt.negative,
             device=device,
             dtype=dtype,
+            threads=upscaler.threads,
             batch_size=sampled.batch_size,
+            batch_place=sampled.batch_place,
             kind=job.kind,
             quality=request.quality,
             bits=picture.bits if image.FORMATS[job.kind].deep else 8,
@@ -662,11 +665,11 @@ def _done(job: Job, made: _Made, notes: tuple[str, ...], content: bytes = b"") -
 
 def _skipped(job: Job, state: Literal["done", "foreign", "busy"]) -> Outcome:
     reason = {
-        "done": "is already there",
-        "foreign": "is already there and is not what this tool left there",
-        "busy": "is being made by another run",
+        "done": "is already there: left alone, --overwrite makes it again",
+        "foreign": "is already there and is not what this tool left there: left alone, --overwrite makes it again",
+        "busy": "is being made by another run: left to it",
     }
-    return Outcome(job.source.path, "skipped", 0.0, job.target, f"{job.target} {reason[state]}")
+    return Outcome(job.source.path, "skipped", 0.0, job.target, f"{job.target} {reason[state]}.")
 
 
 def _check_size(job: Job, stations: Sizes, most: int) -> None:

@@ -65,7 +65,8 @@ class Sampled(NamedTuple):
 
     latent: free of noise, [1, C, H/f, W/f], float32. reading, fitted: tags and prompt as the networks read them. tile,
     overlap: as they were, whatever was asked for. batch_size: tiles in one call of the networks, of all pictures that
-    were sampled together. notes: what the person should know of this picture, a sentence each.
+    were sampled together. batch_place: of this one among them. notes: what the person should know of this picture, a
+    sentence each.
     """
 
     latent: Tensor
@@ -74,6 +75,7 @@ class Sampled(NamedTuple):
     tile: int
     overlap: int
     batch_size: int
+    batch_place: int
     notes: tuple[str, ...] = ()
 
     def about(self) -> dict[str, Any]:
@@ -87,6 +89,7 @@ class Sampled(NamedTuple):
             "tile": self.tile,
             "overlap": self.overlap,
             "batch_size": self.batch_size,
+            "batch_place": self.batch_place,
             "notes": self.notes,
         }
 
@@ -96,8 +99,8 @@ class Sampled(NamedTuple):
         tags, near = (tuple(Tag(*entry) for entry in about[name]) for name in ("tags", "near"))
         fitted = Fitted(Prompt(*about["prompt"]), tuple(about["left_out"]), about["cut"])
         reading = Reading(tags, torch.empty(0), near)
-        tile, overlap, batch_size = (about[name] for name in ("tile", "overlap", "batch_size"))
-        return cls(latent, reading, fitted, tile, overlap, batch_size, tuple(about["notes"]))
+        tile, overlap, size, place = (about[name] for name in ("tile", "overlap", "batch_size", "batch_place"))
+        return cls(latent, reading, fitted, tile, overlap, size, place, tuple(about["notes"]))
 
 
 class Restored(NamedTuple):
@@ -155,6 +158,11 @@ class Upscaler:
         """The type of the device and the precision that the networks run in, in words."""
         precisions = {dtype: name for name, dtype in DTYPES.items()}
         return self.unet.device.type, precisions[self.unet.dtype]
+
+    @property
+    def threads(self) -> int | None:
+        """How many threads compute, on which rounding depends; None where it is not a CPU that does."""
+        return torch.get_num_threads() if self.unet.device.type == "cpu" else None
 
     @classmethod
     def load(
@@ -237,9 +245,10 @@ class Upscaler:
             latent = after
             on_step(done, settings.steps)
         tiling = self.tiling(settings, _size(latent))
+        in_a_call = max(1, self._tiles // len(self._cover(_size(frames), settings)))
         return [
-            Sampled(own, each.reading, each.fitted, *tiling, self._tiles, (*each.notes, *notes))
-            for each, own in zip(ready, latent.chunk(len(ready)), strict=True)
+            Sampled(own, each.reading, each.fitted, *tiling, self._tiles, place % in_a_call, (*each.notes, *notes))
+            for place, (each, own) in enumerate(zip(ready, latent.chunk(len(ready)), strict=True))
         ]
 
     def pictures_a_call(self, frame: Size, settings: Settings, batch_size: int | None = None) -> int:

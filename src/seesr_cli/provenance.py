@@ -32,9 +32,9 @@ class Recipe(NamedTuple):
     """What it takes to make a result again.
 
     tags: as they were used, in their order. input_name, input_sha256: of the file they belong to, as it was called
-    then. weights: the fingerprint of the model's files, where it was known. device, dtype: what it ran on. batch_size:
-    tiles in one call of the networks, of this picture and those that were sampled with it. kind, quality, bits: of the
-    result's file.
+    then. weights: the fingerprint of the model's files, where it was known. device, dtype, threads: what it ran on,
+    threads where that is a CPU. batch_size: tiles in one call of the networks, of this picture and those that were
+    sampled with it. batch_place: its own among these pictures, from 0 on. kind, quality, bits: of the result's file.
     """
 
     model: ModelName
@@ -45,7 +45,9 @@ class Recipe(NamedTuple):
     weights: str | None
     device: str
     dtype: str
+    threads: int | None
     batch_size: int
+    batch_place: int
     kind: Format
     quality: int | None
     bits: int
@@ -63,7 +65,9 @@ def record(
     negative: str,
     device: str,
     dtype: str,
+    threads: int | None,
     batch_size: int,
+    batch_place: int,
     kind: str,
     quality: int | None,
     bits: int,
@@ -71,8 +75,7 @@ def record(
     """Return the record of one result, ready for JSON.
 
     weights: the fingerprint of the model's files. name, sha256: of the input file, its folder left out. tags, prompt,
-    negative: as they were used. device: its type alone. batch_size: tiles in one call. kind, quality, bits: of the
-    result's file.
+    negative: as they were used. device: its type alone. The rest is as in a Recipe.
     """
     return {
         "seesr": __version__,
@@ -86,7 +89,9 @@ def record(
         "negative_prompt": negative,
         "device": device,
         "dtype": dtype,
+        "threads": threads,
         "batch_size": batch_size,
+        "batch_place": batch_place,
     }
 
 
@@ -227,7 +232,9 @@ def settings_of(record: Mapping[str, Any], place: object) -> Recipe:
         for field in fields(Settings)
         if field.name in values
     }
-    batch_size = _entry(record, "batch_size", int, place) if "batch_size" in record else 1
+    record = {"threads": None, "batch_size": 1, "batch_place": 0} | dict(record)  # what earlier versions did not tell
+    batch_size, batch_place = (_entry(record, name, int, place) for name in ("batch_size", "batch_place"))
+    threads = _entry(record, "threads", int | None, place)
     try:
         settings = Settings(**given)
         check_batch_size(batch_size)
@@ -253,7 +260,9 @@ def settings_of(record: Mapping[str, Any], place: object) -> Recipe:
         weights=_entry(model, "weights", str | None, place),
         device=_entry(record, "device", str, place),
         dtype=_entry(record, "dtype", str, place),
+        threads=None if threads is None else max(1, threads),
         batch_size=batch_size,
+        batch_place=max(0, batch_place),
         kind=_entry(output, "kind", Format, place),
         quality=_entry(output, "quality", int | None, place),
         bits=_entry(output, "bits", int, place),

@@ -228,7 +228,7 @@ class Report:
         if outcome.state == "failed":
             complain(outcome.message, outcome.error if self._debug else None)
         elif outcome.state == "skipped":
-            self.note(f"{outcome.message}: left alone, --overwrite makes it again.")
+            self.note(outcome.message)
         elif outcome.size_out is not None and outcome.size_in is not None:
             sizes = " -> ".join(f"{width} x {height}" for height, width in (outcome.size_in, outcome.size_out))
             self.note(f"{shown(outcome.source)}: {sizes} in {_duration(outcome.seconds)}.")

@@ -6,6 +6,7 @@ calls from Python, which threads would wait for each other with.
 """
 
 import multiprocessing
+import os
 import signal
 import traceback
 from collections import deque
@@ -248,10 +249,14 @@ def loader(worker: Worker, request: Request, weights: Path | None) -> "Callable[
 
     def load() -> "Upscaler":
         with uncollected():
+            import torch
+
             from .device import keep_to
             from .pipeline import Upscaler
 
         keep_to(worker.threads)
+        if request.like is not None and request.like.threads is not None:
+            torch.set_num_threads(min(request.like.threads, os.cpu_count() or 1))  # rounding depends on it
         upscaler = Upscaler.load(request.model, weights, worker.device, request.dtype, worker.share)
         if request.compiled:
             upscaler.compile()

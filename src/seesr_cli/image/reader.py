@@ -120,7 +120,10 @@ def decode(data: bytes, path: Path, tolerant: bool = False) -> Picture:
     """
     try:
         return _decoded(data, path)
-    except _Damaged:
+    except _Damaged as error:
+        if not tolerant and "truncated" in str(error):
+            reason = str(error).removesuffix(".")
+            raise PictureUnreadable(f"{reason}, or take what is there with --tolerant.") from error
         if not tolerant:
             raise
     with _truncated_read():
