@@ -22,6 +22,7 @@ from seesr_cli.jobs import Job, Source, find, plan
 from seesr_cli.journal import JOURNAL, Journal
 from seesr_cli.pipeline import Sampled, Upscaler, Wanted
 from seesr_cli.settings import MODELS, Settings
+from watching import Log
 
 SEESR = MODELS["seesr"]
 QUICK = Settings(steps=1, process_size=64)
@@ -36,25 +37,6 @@ def draw(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 16)) -> Pat
 
 
 # --- the run -----------------------------------------------------------------------------------------------------
-
-
-class Log:
-    """Keeps what a run tells (batch.Watch)."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[object, ...]] = []
-
-    def started(self, source: Path, target: Path | None) -> None:
-        self.told.append(("started", source.name))
-
-    def loading(self, what: str) -> None:
-        self.told.append(("loading", what))
-
-    def stepped(self, source: Path, done: int, total: int) -> None:
-        self.told.append(("stepped", source.name, done, total))
-
-    def note(self, text: str) -> None:
-        self.told.append(("note", text))
 
 
 @pytest.fixture(scope="module")

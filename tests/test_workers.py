@@ -23,28 +23,10 @@ from seesr_cli.settings import MINIATURE, SEESR, Settings
 from seesr_cli.share import ALONE, Share, Worker, divide
 from seesr_cli.weights import locate
 from seesr_cli.weights.fingerprint import fingerprint
+from watching import Log
 
 SETTINGS = Settings(steps=1, guidance=1.0, process_size=64, colour="wavelet", tile=160, overlap=16)
 QUICK = ("--model", "miniature", "--process-size", "64", "--devices", "cpu,cpu")
-
-
-class Log:
-    """Keeps what a run tells (batch.Watch)."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[object, ...]] = []
-
-    def started(self, source: Path, target: Path | None) -> None:
-        self.told.append(("started", source.name))
-
-    def loading(self, what: str) -> None:
-        self.told.append(("loading", what))
-
-    def stepped(self, source: Path, done: int, total: int) -> None:
-        self.told.append(("stepped", source.name, done))
-
-    def note(self, text: str) -> None:
-        self.told.append(("note", text))
 
 
 def draw(folder: Path, count: int) -> Path:

@@ -1,0 +1,22 @@
+"""What a run tells between outcomes, kept."""
+
+from pathlib import Path
+
+
+class Log:
+    """Keeps what a run tells (batch.Watch)."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def started(self, source: Path, target: Path | None) -> None:
+        self.told.append(("started", source.name))
+
+    def loading(self, what: str) -> None:
+        self.told.append(("loading", what))
+
+    def stepped(self, source: Path, done: int, total: int) -> None:
+        self.told.append(("stepped", source.name, done, total))
+
+    def note(self, text: str) -> None:
+        self.told.append(("note", text))
