@@ -19,7 +19,7 @@ from PIL import Image
 
 from seesr_cli import __version__, provenance
 from seesr_cli.errors import UsageError
-from seesr_cli.provenance import NAMESPACE, embed, extract, settings_of
+from seesr_cli.provenance import NAMESPACE, Recipe, embed, extract, settings_of
 from seesr_cli.settings import MODELS, TURBO, Settings
 from seesr_cli.tag import Tag
 
@@ -242,7 +242,22 @@ def test_what_was_recorded_is_what_is_repeated() -> None:
     assert found is not None
     recipe = settings_of(found, "result.png")
     assert recipe.settings == SETTINGS
-    assert tuple(recipe) == ("turbo", SETTINGS, ("sea", "red kite"), SHA, "ab" * 32, "cuda", "fp16", 3, "png", None, 16)
+    assert recipe == Recipe(
+        model="turbo",
+        settings=SETTINGS,
+        tags=("sea", "red kite"),
+        input_name="photo.jpg",
+        input_sha256=SHA,
+        weights="ab" * 32,
+        device="cuda",
+        dtype="fp16",
+        threads=2,
+        batch_size=3,
+        batch_place=1,
+        kind="png",
+        quality=None,
+        bits=16,
+    )
     again = made(recipe.settings)
     assert embed(None, again) == packet
 
