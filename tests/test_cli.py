@@ -132,20 +132,17 @@ def test_an_interrupted_run_ends_with_130_and_no_half_file(tmp_path: Path, tiny_
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     options = ["--weights", str(tiny_weights), "--process-size", "64", "--steps", "900", "--device", "cpu"]
     process = subprocess.Popen(
-        [*COMMAND, "upscale", str(tmp_path / "a.png"), *options, "--json"],
+        [*COMMAND, "upscale", str(tmp_path / "a.png"), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    while '"event": "step"' not in process.stdout.readline():  # however busy the machine is
-        assert process.poll() is None
-    for seconds in (1, 20, 20):  # wherever it is by then, except in a destructor, where Python drops interrupts
+    for seconds in (8, 20, 20):  # wherever it is by then, except in a destructor, where Python drops interrupts
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
         process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert '"event": "finished"' not in out
+    assert out == ""
     assert "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) in (["a.png"], [".seesr-lock", "a.png"])
