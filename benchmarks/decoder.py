@@ -13,10 +13,10 @@ import torch
 import typer
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-from seesr_cli.bands import Course, decoding, encoding
-from seesr_cli.budget import BESIDES, plan, whole
-from seesr_cli.latent import Coder
-from seesr_cli.noise import seeded
+from seesr_cli.restore.latent import Coder
+from seesr_cli.sampling.noise import seeded
+from seesr_cli.vae.pieces import Course, decoding, encoding
+from seesr_cli.vae.plan import BESIDES, plan, whole
 
 
 def main(

@@ -58,7 +58,7 @@ def measure(folder: Path, way: str) -> dict[str, float]:
 def ours(folder: Path) -> dict[str, float]:
     """Load as the program does."""
     began = time.perf_counter()
-    from seesr_cli.pipeline import Upscaler
+    from seesr_cli.restore.upscaler import Upscaler
     from seesr_cli.settings import SEESR
 
     imported = time.perf_counter()
@@ -121,7 +121,7 @@ def converted(folder: Path) -> dict[str, float]:
     began = time.perf_counter()
     import torch
 
-    from seesr_cli.device import Place
+    from seesr_cli.machine.device import Place
     from seesr_cli.models import convert
     from seesr_cli.settings import SEESR
     from seesr_cli.weights.shelf import Shelf
@@ -171,7 +171,7 @@ def write(folder: Path) -> None:
     import torch
 
     import real
-    from seesr_cli.device import Place
+    from seesr_cli.machine.device import Place
     from seesr_cli.models import convert
     from seesr_cli.settings import SEESR
     from seesr_cli.weights.shelf import Shelf, sha256

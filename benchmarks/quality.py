@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from seesr_cli.pipeline import Upscaler
+from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.settings import MODELS, ModelName
 from seesr_cli.training import evaluation, photographs
 from seesr_cli.training.pairs import enlarge, whole

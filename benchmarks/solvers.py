@@ -20,22 +20,22 @@ import typer
 from PIL import Image
 from torch import Tensor
 
-from seesr_cli import costs
-from seesr_cli.denoise import Predictor, controlled, denoise, guided, tiled, watched, within
-from seesr_cli.device import choose
-from seesr_cli.forecast import forecast
+from seesr_cli.forecast import counts as costs
+from seesr_cli.forecast.estimate import forecast
 from seesr_cli.image import read
+from seesr_cli.machine.available import Room
+from seesr_cli.machine.device import choose
 from seesr_cli.models.graft import Guide
 from seesr_cli.models.load import load_schedule_config
-from seesr_cli.noise import seeded
-from seesr_cli.pipeline import Upscaler
-from seesr_cli.prepare import prepare
-from seesr_cli.prompt import compose
-from seesr_cli.room import Room
-from seesr_cli.schedule import schedule
+from seesr_cli.restore.denoise import Predictor, controlled, denoise, guided, tiled, watched, within
+from seesr_cli.restore.prepare import prepare
+from seesr_cli.restore.prompt import compose
+from seesr_cli.restore.upscaler import Upscaler
+from seesr_cli.sampling.noise import seeded
+from seesr_cli.sampling.schedule import schedule
+from seesr_cli.sampling.tiles import cover
 from seesr_cli.settings import MODELS, PRESETS, SEESR, ModelName, Preset, Settings, Solver, preset
 from seesr_cli.sizes import sizes
-from seesr_cli.tiles import cover
 from seesr_cli.weights import locate
 
 NO_ROOM = Room(None, None, None)

@@ -39,21 +39,21 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import load as loading
-from seesr_cli import costs
-from seesr_cli.bands import Course, decoding, encoding
-from seesr_cli.budget import free, plan, whole
-from seesr_cli.denoise import Predictor, Tiles, controlled, denoise, guided, tiled, watched
-from seesr_cli.device import Place, choose, layout
-from seesr_cli.graphs import WORTH, Compute, Graphs, Run, straight
-from seesr_cli.latent import Coder
+from seesr_cli.forecast import counts
+from seesr_cli.machine.device import Place, choose, layout
+from seesr_cli.machine.graphs import WORTH, Compute, Graphs, Run, straight
 from seesr_cli.models.graft import Guide, TwoReadings, build_controlnet, build_unet
 from seesr_cli.models.load import load_controlnet, load_unet, load_vae
 from seesr_cli.models.tagger import Tagger
-from seesr_cli.noise import seeded
-from seesr_cli.schedule import schedule
+from seesr_cli.restore.denoise import Predictor, Tiles, controlled, denoise, guided, tiled, watched
+from seesr_cli.restore.latent import Coder
+from seesr_cli.restore.switches import Switches
+from seesr_cli.sampling.noise import seeded
+from seesr_cli.sampling.schedule import schedule
+from seesr_cli.sampling.tiles import cover
 from seesr_cli.settings import MINIATURE, PUBLISHED_TAGGER
-from seesr_cli.switches import Switches
-from seesr_cli.tiles import cover
+from seesr_cli.vae.pieces import Course, decoding, encoding
+from seesr_cli.vae.plan import free, plan, whole
 from seesr_cli.weights import locate
 
 CONFIGS = Path(__file__).resolve().parents[1] / "tests" / "golden" / "real"
@@ -487,11 +487,11 @@ def make_vae(model: str, place: Place) -> AutoencoderKL:
     """Return the VAE of one model on `place`; that of real size is filled with seeded normals."""
     if model == "miniature":
         return load_vae(MINIATURE, locate(MINIATURE, None), place)
-    levels = len(costs.VAE["block_out_channels"])
+    levels = len(counts.VAE["block_out_channels"])
     down, up = ("DownEncoderBlock2D",) * levels, ("UpDecoderBlock2D",) * levels
     with torch.device("meta"):
         # The published size of samples, which is that of diffusers' tiles.
-        vae = AutoencoderKL(**costs.VAE, down_block_types=down, up_block_types=up, sample_size=768)
+        vae = AutoencoderKL(**counts.VAE, down_block_types=down, up_block_types=up, sample_size=768)
     return fill(vae, place)
 
 
@@ -523,8 +523,8 @@ def vae_case(
 
     found = {}
     for name, plain_way, our_way, steps, size, cost in (
-        ("encode", encode, lambda: coder.encode(pixels, seeded(0)), encoding(vae), side, costs.encoder),
-        ("decode", decode, lambda: coder.decode(latent), decoding(vae), small, costs.decoder),
+        ("encode", encode, lambda: coder.encode(pixels, seeded(0)), encoding(vae), side, counts.encoder),
+        ("decode", decode, lambda: coder.decode(latent), decoding(vae), small, counts.decoder),
     ):
         course = Course.of(steps, (size, size))
         ways: dict[str, Callable[[], Tensor]] = {

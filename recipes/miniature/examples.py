@@ -11,7 +11,7 @@ from seesr_cli.training import attributes, textures
 from seesr_cli.training.degradation import Degradation, degrade
 from seesr_cli.training.pairs import whole
 from seesr_cli.training.photographs import Photograph, crop, draw, turn, unit
-from seesr_cli.training.tagger import Example
+from seesr_cli.training.teacher import Example
 
 SIDE = 432
 DETAIL_LEVELS = (0.006, 0.01, 0.015)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from seesr_cli.models.tagger import Tagger
-from seesr_cli.pipeline import Upscaler
+from seesr_cli.restore.tag import Reader, Reading, Tag
+from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.settings import MINIATURE
-from seesr_cli.tag import Reader, Reading, Tag
-from seesr_cli.training import evaluation, tagger
+from seesr_cli.training import evaluation, teacher
 from seesr_cli.training.measures import f1, quality
 from seesr_cli.training.photographs import Photograph
-from seesr_cli.training.tagger import Example
+from seesr_cli.training.teacher import Example
 
 GUIDANCE_SIDE = 256
 """Side of the squares on which the worth of tags and embedding is measured."""
@@ -99,10 +99,10 @@ def _f1(views: Sequence[Example], taggers: Mapping[str, Tagger], thresholds: Ten
     truth = torch.stack([view.labels for view in views]).bool()
     known = torch.stack([view.known for view in views]).bool()
     everything = torch.ones_like(known)
-    read = tagger.scores(taggers["teacher"], [view.clean for view in views]) > thresholds
+    read = teacher.scores(taggers["teacher"], [view.clean for view in views]) > thresholds
     result = {"teacher, clean pictures": {"true": f1(read, truth, known), "teacher": 1.0}}
     for name, network in taggers.items():
-        fired = tagger.scores(network, [view.degraded for view in views]) > thresholds
+        fired = teacher.scores(network, [view.degraded for view in views]) > thresholds
         result[f"{name}, degraded pictures"] = {"true": f1(fired, truth, known), "teacher": f1(fired, read, everything)}
     return result
 

@@ -33,12 +33,13 @@ from words import LENGTH, labels, write_tokenizer
 
 from seesr_cli.models.graft import build_controlnet, build_unet
 from seesr_cli.models.tagger import Tagger
-from seesr_cli.prompt import compose
-from seesr_cli.tag import Reader
-from seesr_cli.training import autoencoder, dape, lora, pairs, photographs, restorer, tagger
+from seesr_cli.restore.prompt import compose
+from seesr_cli.restore.tag import Reader
+from seesr_cli.training import autoencoder, dape, lora, pairs, photographs, restorer
+from seesr_cli.training import teacher as tagger
 from seesr_cli.training.photographs import Photograph, unit
 from seesr_cli.training.restorer import Pair
-from seesr_cli.training.tagger import Example
+from seesr_cli.training.teacher import Example
 
 
 class Stage(StrEnum):

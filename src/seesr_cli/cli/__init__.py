@@ -63,7 +63,7 @@ def main() -> None:
     try:
         app(prog_name="seesr")
     except SeesrError as error:
-        from ..report import complain
+        from ..report.screen import complain
 
         complain(str(error), error if "--debug" in sys.argv else None)
         sys.exit(error.exit_code)

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..imports import uncollected
+from ..machine.imports import uncollected
 from ..settings import DEFAULT_MODEL, MODELS
 from . import options
 from .weights import ensure
 
 if TYPE_CHECKING:
-    from ..tag import Reader
+    from ..restore.tag import Reader
 
 
 def tags(
@@ -30,16 +30,16 @@ def tags(
 
     A table on a terminal; in a pipe, tab-separated lines of picture, tag, score and threshold.
     """
-    from .. import batch, jobs
-    from ..report import Report
+    from ..report.screen import Report
+    from ..run import batch, outputs
 
     chosen = MODELS[model or DEFAULT_MODEL]
-    sources = jobs.find(inputs or [], from_list or [])
+    sources = outputs.find(inputs or [], from_list or [])
     ensure(chosen, weights, yes, quiet)
     with uncollected():
-        from ..device import keep_to
-        from ..reader import load_reader
-        from ..room import cores
+        from ..machine.available import cores
+        from ..machine.device import keep_to
+        from ..restore.reader import load_reader
 
     def load() -> "Reader":
         keep_to(cores())
@@ -51,6 +51,6 @@ def tags(
         for outcome in batch.read_tags(sources.pictures, chosen.name, load, report, tolerant=tolerant):
             report.tagged(outcome)
         if sources.strangers:
-            report.note(jobs.left_alone(sources.strangers))
+            report.note(outputs.left_alone(sources.strangers))
     if report.failed:
         raise typer.Exit(1)

@@ -12,7 +12,8 @@ import typer
 
 from ..errors import UsageError, WeightsMissing
 from ..files import cache_folder
-from ..imports import uncollected
+from ..machine.imports import uncollected
+from ..machine.share import Worker, divide
 from ..settings import (
     DEFAULT_MODEL,
     EXACT_SIZES,
@@ -33,16 +34,15 @@ from ..settings import (
     check_batch_size,
     preset,
 )
-from ..share import Worker, divide
 from . import options
 from .weights import ensure
 
 if TYPE_CHECKING:
-    from ..batch import Outcome, Planned, Request
-    from ..forecast import Forecast
-    from ..jobs import Job
-    from ..provenance import Recipe
-    from ..report import Report
+    from ..forecast.estimate import Forecast
+    from ..records.provenance import Recipe
+    from ..report.screen import Report
+    from ..run.batch import Outcome, Planned, Request
+    from ..run.outputs import Job
 
 LOSSLESS = ("png", "tiff")
 
@@ -378,9 +378,9 @@ def upscale(
     if compiled:  # torch looks at this once, while it is imported
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
     # Only now: Pillow takes a while, and torch seconds.
-    from .. import batch, jobs
-    from ..report import Report
-    from ..room import cores
+    from ..machine.available import cores
+    from ..report.screen import Report
+    from ..run import batch, outputs
 
     recipe = _recipe(like) if like else None
     chosen = MODELS[model or (recipe.model if recipe else DEFAULT_MODEL)]
@@ -429,13 +429,13 @@ def upscale(
     )
     if recipe and (output is None or not Path(output).suffix):
         kind = kind or recipe.kind
-    sources = jobs.find(inputs or [], from_list or [], output=output, name=name)
-    planned = jobs.plan(sources.pictures, output, name, _label(settings), kind)
+    sources = outputs.find(inputs or [], from_list or [], output=output, name=name)
+    planned = outputs.plan(sources.pictures, output, name, _label(settings), kind)
     if quality is not None and (whole := next((job for job in planned if job.kind in LOSSLESS), None)):
         raise UsageError(
             f"--quality has no meaning for {whole.kind}, which loses nothing: leave it out, or use --format."
         )
-    pending = [job for job in planned if overwrite or not jobs.is_there(job)]
+    pending = [job for job in planned if overwrite or not outputs.is_there(job)]
     if pending and not dry_run:
         ensure(chosen, weights, yes, quiet)
     crew = divide(names, at_once, len(planned), cores())
@@ -456,7 +456,7 @@ def upscale(
             report.plans(plans)
             report.total(plans, len(planned) - len(pending))
         if plans:
-            from ..forecast import check
+            from ..forecast.estimate import check
 
             check([(plan.job.source.path, plan.forecast) for plan in plans], plans[0].forecast.case.room)
         if not dry_run:
@@ -466,7 +466,7 @@ def upscale(
                     report.upscaled(outcome)
                     outcomes.append(replace(outcome, content=b"", error=None))
         if sources.strangers:
-            report.note(jobs.left_alone(sources.strangers))
+            report.note(outputs.left_alone(sources.strangers))
         if compare is not None and not dry_run:
             places = {job.source.path: place for place, job in enumerate(planned)}
             outcomes.sort(key=lambda outcome: places[outcome.source])  # several workers are done in any order
@@ -495,8 +495,8 @@ def _foreseen(
     if not pending:
         return []
     with uncollected():
-        from .. import batch
-        from ..device import choose, keep_to
+        from ..machine.device import choose, keep_to
+        from ..run import batch
         from ..weights import locate
 
     try:
@@ -517,7 +517,7 @@ def _outcomes(
     forecasts: "dict[Path, Forecast]",
 ) -> "Generator[Outcome]":
     """Yield what becomes of the pictures, restored here or, by more than one worker, in other processes."""
-    from .. import batch, workers
+    from ..run import batch, workers
     from ..weights import locate
     from ..weights.fingerprint import fingerprint
 
@@ -533,7 +533,7 @@ def _outcomes(
 
 def _check_page(page: Path, overwrite: bool) -> None:
     """Return if a page may be written at `page`, else raise UsageError: at the end of a night it would be late."""
-    from .. import compare
+    from ..report import page as compare
 
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--compare {page} is no name of a page: end it with .html.")
@@ -543,7 +543,7 @@ def _check_page(page: Path, overwrite: bool) -> None:
 
 def _show(page: Path, outcomes: "list[Outcome]", overwrite: bool) -> None:
     """Write the page that shows what became of the pictures."""
-    from .. import compare
+    from ..report import page as compare
 
     entries = [
         compare.Entry(
@@ -636,7 +636,8 @@ def _label(settings: Settings) -> str:
 
 def _recipe(result: Path) -> "Recipe":
     """Return how the picture `result` was made. Raises UsageError where it does not say so."""
-    from .. import image, provenance
+    from .. import image
+    from ..records import provenance
 
     xmp = image.read(result).xmp
     record = provenance.extract(xmp) if xmp else None

@@ -44,11 +44,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and er
 @app.command("list")
 def list_files(model: ModelToPull = "all", weights: Where = None, as_json: AsJson = False) -> None:
     """Print every file of the models: size, licence, whether it is here and verified, and how it is pinned."""
-    from .. import inventory
-    from ..weights import lock, stock
+    from ..report import inventory
+    from ..weights import lock, status
 
     shelf = _shelf(weights)
-    inventory.show(stock.items(lock.read(), shelf, model), shelf, as_json)
+    inventory.show(status.items(lock.read(), shelf, model), shelf, as_json)
 
 
 @app.command(epilog=PULL_EXAMPLES)
@@ -73,8 +73,8 @@ def pull(
     quiet: Quiet = False,
 ) -> None:
     """Fetch what is lacking of a model, and verify it. What has come is kept: the same command again goes on there."""
-    from .. import inventory
-    from ..weights import lock, stock
+    from ..report import inventory
+    from ..weights import lock, status
     from ..weights import pull as pulling
 
     wanted = pulling.plan(lock.read(), model, to, half=slim)
@@ -82,7 +82,7 @@ def pull(
     if slim:
         _slim(model, wanted.into, quiet or as_json)
     if as_json:
-        inventory.show(stock.items(wanted.lock, wanted.into, model), wanted.into, as_json)
+        inventory.show(status.items(wanted.lock, wanted.into, model), wanted.into, as_json)
     else:
         inventory.result(wanted.into.root)
 
@@ -92,16 +92,16 @@ def fetch(wanted: "Plan", accepted: list[str], quiet: bool) -> None:
 
     Raises as `weights.pull.fetch_all`.
     """
-    from .. import inventory
+    from ..report import inventory
     from ..weights import pull as pulling
-    from ..weights import stock
+    from ..weights import status
 
     agreed = [name for name in wanted.licences if name in accepted or _agrees(name)]
     if agreed:
         pulling.accept(wanted.into, agreed)
         wanted = wanted._replace(licences=tuple(name for name in wanted.licences if name not in agreed))
     if wanted.files and not quiet:
-        inventory.note(f"{stock.in_words(wanted.files)} to get, into {wanted.into.root}.")
+        inventory.note(f"{status.in_words(wanted.files)} to get, into {wanted.into.root}.")
     with inventory.Bar(quiet) as bar:
         pulling.fetch_all(wanted, bar)
 
@@ -116,14 +116,14 @@ def ensure(model: "Model", given: Path | None, yes: bool = False, quiet: bool = 
     from ..weights import FOLDER_VARIABLE, locate
 
     if given is None and not model.bundled and not os.environ.get(FOLDER_VARIABLE):
-        from .. import inventory
-        from ..weights import hub, lock, stock
+        from ..report import inventory
+        from ..weights import hub, lock, status
         from ..weights import pull as pulling
 
         wanted = pulling.plan(lock.read(), model.name)
         if wanted.files and not hub.offline() and (yes or (inventory.talks() and not quiet)):
             inventory.note(
-                f"Model '{model.name}' needs {stock.in_words(wanted.files)}, of {', '.join(wanted.origins)}; "
+                f"Model '{model.name}' needs {status.in_words(wanted.files)}, of {', '.join(wanted.origins)}; "
                 f"they go to {wanted.into.root} and huggingface_hub's cache."
             )
             if yes or typer.confirm("Fetch them now?", err=True):
@@ -133,7 +133,7 @@ def ensure(model: "Model", given: Path | None, yes: bool = False, quiet: bool = 
 
 def _agrees(licence: str) -> bool:
     """Whether the person at the terminal accepts; where nobody can be asked, nobody does."""
-    from .. import inventory
+    from ..report import inventory
 
     if not inventory.talks():
         return False
@@ -146,10 +146,10 @@ def _agrees(licence: str) -> bool:
 
 def _slim(model: Pulled, shelf: "Shelf", quiet: bool) -> None:
     """Convert; only here is torch needed."""
-    from .. import inventory
     from ..models import convert
+    from ..report import inventory
     from ..settings import MODELS
-    from ..weights import stock
+    from ..weights import status
 
     if not quiet:
         inventory.note("Making 16-bit copies...")
@@ -157,32 +157,32 @@ def _slim(model: Pulled, shelf: "Shelf", quiet: bool) -> None:
         convert.prepare_slim(one, shelf)
     freed = convert.free_sources(shelf)
     if not quiet:
-        inventory.note(f"Freed {stock.size(freed)}.")
+        inventory.note(f"Freed {status.size(freed)}.")
 
 
 @app.command()
 def verify(model: ModelToPull = "all", weights: Where = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Read every byte again; exits with 3 when a file is not what it should be, or one of a model named is missing."""
-    from .. import inventory
-    from ..weights import lock, stock, upkeep
+    from ..report import inventory
+    from ..weights import lock, status, verify
 
     shelf, entries = _shelf(weights), lock.read()
     with inventory.Bar(quiet or as_json) as bar:
-        items = upkeep.verify(entries, shelf, model, bar)
+        items = verify.verify(entries, shelf, model, bar)
     inventory.show(items, shelf, as_json)
     for item in items:
         if item.state == "unverified" and not shelf.sha256(item.file):
             inventory.note(f"{item.file.file} cannot be verified: no checksum of it is known yet.")
     if wrong := [item.file.file for item in items if item.state == "unverified" and shelf.sha256(item.file)]:
         raise WeightsInvalid(f"{shelf.path(wrong[0])} is not what it should be; seesr weights pull gets it again.")
-    if model != "all" and (lacking := stock.lacking(entries, shelf, model)):
-        raise WeightsMissing(f"{stock.in_words(lacking)} of '{model}' are missing. Run: seesr weights pull {model}.")
+    if model != "all" and (lacking := status.lacking(entries, shelf, model)):
+        raise WeightsMissing(f"{status.in_words(lacking)} of '{model}' are missing. Run: seesr weights pull {model}.")
 
 
 @app.command()
 def path(model: ModelToPull = "seesr", as_json: AsJson = False) -> None:
     """Print the folder that holds the pulled files; exits with 3 when some of the model's are missing."""
-    from .. import inventory
+    from ..report import inventory
     from ..settings import MODELS
     from ..weights import locate
 
@@ -193,14 +193,14 @@ def path(model: ModelToPull = "seesr", as_json: AsJson = False) -> None:
 @app.command()
 def prune(weights: Where = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Delete parts of downloads and conversions, damaged copies, and files that no model needs any more."""
-    from .. import inventory
-    from ..weights import lock, stock, upkeep
+    from ..report import inventory
+    from ..weights import lock, status, verify
 
-    gone = upkeep.prune(lock.read(), _shelf(weights))
+    gone = verify.prune(lock.read(), _shelf(weights))
     for name, size in gone:
         inventory.result(name, as_json, bytes=size)
     if not (quiet or as_json):
-        inventory.note(f"Freed {stock.size(sum(size for _, size in gone))}.")
+        inventory.note(f"Freed {status.size(sum(size for _, size in gone))}.")
 
 
 @app.command("lock")
@@ -212,12 +212,12 @@ def rewrite_lock(
     as_json: AsJson = False,
 ) -> None:
     """Ask the Hub for revisions, sizes and checksums, show the difference, and rewrite the lock (for maintainers)."""
-    from .. import inventory
-    from ..weights import lock, renew
+    from ..report import inventory
+    from ..weights import lock, relock
 
     old = lock.read(file)
     with inventory.Bar(as_json) as bar:
-        new = renew.renew(old, bar)
+        new = relock.renew(old, bar)
     before, after = old.path.read_text(encoding="utf-8"), lock.render(new)
     inventory.difference(before, after, old.path, as_json)
     if not check and before != after:

@@ -8,7 +8,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..memory import ran_out
+from ..machine.out_of_memory import ran_out
 from .graft import TwoReadings, run_block
 
 Call = Callable[..., Any]

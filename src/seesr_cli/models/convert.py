@@ -14,10 +14,10 @@ from typing import BinaryIO, NamedTuple
 import torch
 from torch import Tensor
 
-from ..device import Place
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
+from ..machine.device import Place
 from ..settings import Model
-from ..weights import header, upkeep
+from ..weights import header, verify
 from ..weights.shelf import PART, Record, Shelf, sha256
 from . import load
 
@@ -113,7 +113,7 @@ def free_sources(shelf: Shelf) -> int:
     memory = shelf.memory()
     made = [record for name, record in memory.files.items() if record.made_of and shelf.untouched(name, record)]
     sources = sorted({source for record in made for source in record.made_of})
-    return sum(upkeep.free(shelf, name) for name in sources if shelf.path(name).is_file())
+    return sum(verify.free(shelf, name) for name in sources if shelf.path(name).is_file())
 
 
 def tagger(shelf: Shelf, model: Model, name: str, dtype: torch.dtype) -> None:

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ..device import Place
 from ..errors import WeightsInvalid
+from ..machine.device import Place
 from ..settings import PUBLISHED_TAGGER, Model
 from ..weights import find, places
 from ..weights.shelf import Shelf

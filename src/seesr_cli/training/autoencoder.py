@@ -15,8 +15,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from ..models.graft import construct, set_padding
+from .optimise import Average, adamw, rate, set_rate
 from .photographs import Photograph, crop, unit
-from .schedule import Average, adamw, rate, set_rate
 
 
 def small_config() -> dict[str, Any]:

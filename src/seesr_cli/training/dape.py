@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..models.tagger import Tagger
 from . import lora
+from .optimise import adamw
 from .photographs import draw
-from .schedule import adamw
-from .tagger import Example, stack
+from .teacher import Example, stack
 
 
 @dataclass(frozen=True)

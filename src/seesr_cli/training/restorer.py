@@ -16,11 +16,11 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from ..colour import low_frequencies, wavelet
 from ..models.graft import Guide, TwoReadings
+from ..restore.colour import low_frequencies, wavelet
 from .autoencoder import gentle
+from .optimise import Average, adamw, rate, set_rate
 from .photographs import draw, unit
-from .schedule import Average, adamw, rate, set_rate
 
 
 class Networks(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import WeightsMissing
 from ..settings import Model
-from . import lock, shelf, stock
+from . import lock, shelf, status
 
 FOLDER_VARIABLE = "SEESR_WEIGHTS"
 """Environment variable that names the weights folder when no option does."""
@@ -43,9 +43,9 @@ def locate(model: Model, given: Path | None) -> Path:
 def _pulled(model: Model) -> Path:
     pulled = shelf.default()
     pulled.hold()
-    if lacking := stock.lacking(lock.read(), pulled, model.name):
+    if lacking := status.lacking(lock.read(), pulled, model.name):
         raise WeightsMissing(
-            f"The weights of model '{model.name}' are not on this machine ({stock.in_words(lacking)}). "
+            f"The weights of model '{model.name}' are not on this machine ({status.in_words(lacking)}). "
             f"Run: seesr weights pull {model.name} (without a network: the same with --to DIR on another machine, then "
             f"--weights DIR here). Or give a folder of your own with --weights DIR (or ${FOLDER_VARIABLE}), or use the "
             "small bundled stand-in, which is not the published model, with --model miniature."

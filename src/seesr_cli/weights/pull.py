@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
-from . import header, hub, stock
+from . import header, hub, status
 from .lock import SLACK, File, Lock, Source
 from .shelf import MEMORY, Pin, Shelf, default, link, sha256
 
@@ -63,7 +63,7 @@ class Plan(NamedTuple):
 def plan(lock: Lock, model: str, folder: Path | None = None, half: bool = False) -> Plan:
     """Return what pulling `model` would fetch, into the cache or into `folder`. Asks no network, changes nothing."""
     into = default() if folder is None else Shelf(folder)
-    files = stock.lacking(lock, into, model, half)
+    files = status.lacking(lock, into, model, half)
     accepted = {*into.memory().accepted, *default().memory().accepted}
     asked = dict.fromkeys(file.ask for file in files if file.ask and file.ask not in accepted)
     return Plan(lock, model, into, folder is None, files, tuple(asked))
@@ -123,7 +123,7 @@ def _fetch_all(wanted: Plan, watch: Watch) -> None:
 
 def _without_network(wanted: Plan, why: str) -> str:
     return (
-        f"{why}, and {stock.in_words(wanted.files)} are not here: run seesr weights pull {wanted.model} --to DIR on a "
+        f"{why}, and {status.in_words(wanted.files)} are not here: run seesr weights pull {wanted.model} --to DIR on a "
         "machine that has a network, bring DIR here, and give it with --weights DIR."
     )
 
@@ -193,8 +193,8 @@ def _check_disk(files: list[File], wanted: Plan) -> None:
     for folder, need in needs.items():
         if (free := shutil.disk_usage(folder).free) < need:
             raise WeightsError(
-                f"{folder} has {stock.size(free)} free and {stock.size(need)} have to come: free some space, or choose "
-                "another place (HF_HOME, or --to DIR)."
+                f"{folder} has {status.size(free)} free and {status.size(need)} have to come: free some space, or "
+                "choose another place (HF_HOME, or --to DIR)."
             )
 
 

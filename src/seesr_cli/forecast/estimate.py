@@ -1,0 +1,358 @@
+"""What a picture will take, before it is begun: tiles, operations, time, memory, disk; and whether that is there.
+
+`costs` counts what the networks do, `rates` knows how fast this device does it; how much memory the rest takes was
+measured (docs/decisions/0014).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from math import ceil, log2, prod
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from ..errors import PictureError, ResourcesError
+from ..machine.available import Room
+from ..machine.device import DTYPES, Place
+from ..machine.share import ALONE
+from ..sampling.schedule import schedule
+from ..sampling.tiles import tilings
+from ..settings import EXACT_SIZES, Format, Model, Settings
+from ..sizes import Size, Sizes, sizes
+from . import counts, rates
+from .counts import Networks
+from .rates import Parts, Phases, Rates
+
+BASE = 600_000_000
+"""Bytes of a process besides weights and what is counted: Python, PyTorch, diffusers, transformers (460 million), and
+what the allocator keeps; as measured."""
+
+CUDA_HOST, CUDA_CONTEXT = 2_500_000_000, 600_000_000
+"""Bytes that CUDA and its libraries add to the host's, and take on the device: assumed, not measured."""
+
+SPARED = 0.8
+"""Of the memory that is free, what the VAE takes at most."""
+
+SPARE = 0.05
+"""Of the memory that is there, left to others."""
+
+TELLING = 2**17
+"""Pixels of a frame below which a picture's time is more overhead than work."""
+
+FLOAT32 = 4
+RGB = 3 * FLOAT32
+"""Bytes of a pixel in the pipeline."""
+
+LIVE_FRAMES = {"adain": 4, "wavelet": 9, "none": 3}
+"""Pictures of the frame's size alive at most while colours are aligned, by how they are."""
+
+RESTING, ATTENDING, FAR, PIECE = 2, 4.5, 4, 250_000_000
+"""The VAE at its thriftiest: so many maps of its widest level rest whole, so many windows of them attend to each other,
+and above one window to so many more of means, and so many bytes are in work besides; as `budget.plan` has it."""
+
+MOST_PER_SAMPLE: dict[Format, float] = {"png": 1.01, "tiff": 1.01, "jpeg": 1.4, "webp": 0.4, "avif": 1.3}
+"""Bytes on disk for one 8-bit number of a picture of pure noise, the hardest there is, at quality 100, as measured."""
+
+DEEP: tuple[Format, ...] = ("png", "tiff")
+"""Formats that write 16 bits where the picture has them."""
+
+ABOUT = 200_000
+"""Bytes on disk for profile, EXIF and sidecar."""
+
+
+class Memory(NamedTuple):
+    """Bytes at the peak. On a CPU and on Apple's devices, whose memory is the host's, `device` is 0."""
+
+    device: int
+    host: int
+
+
+class Case(NamedTuple):
+    """What is asked: one picture under settings, and where it is worked on."""
+
+    sizes: Sizes
+    settings: Settings
+    model: Model
+    place: Place
+    networks: Networks
+    room: Room
+    kind: Format
+    bits: int
+    alpha: bool
+    batch_size: int
+
+
+class Forecast(NamedTuple):
+    """What one picture will take.
+
+    case: with the tiles that were chosen in the place of "auto". side: (height, width) of a tile, in latent pixels.
+    calls: of UNet and ControlNet, each with a row per prompt. first_step: the share of all steps' work that is the
+    first one's. work: floating-point operations by part, a multiply-add as two; `pixels` is in pixels. expected: the
+    peak in the room there is; least: that of the thriftiest way through the VAE. disk: bytes of the result, and of the
+    latent kept beside it, at most. rates: what the time is from.
+    """
+
+    case: Case
+    tiles: int
+    side: Size
+    calls: int
+    first_step: float
+    work: Parts
+    expected: Memory
+    least: Memory
+    disk: int
+    rates: Rates
+
+    @property
+    def seconds(self) -> Parts:
+        """Seconds by part; loading the model is none."""
+        return Parts(*(work / rate for work, rate in zip(self.work, self.rates.parts, strict=True)))
+
+    @property
+    def phases(self) -> Phases:
+        """Seconds before the first step, in the steps, and after them."""
+        took = self.seconds
+        return Phases(took.tagger + took.text + took.encode, took.denoise, took.decode + took.pixels)
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds in all, without loading the model."""
+        return sum(self.seconds)
+
+    @property
+    def operations(self) -> float:
+        """Floating-point operations in all."""
+        return sum(self.work) - self.work.pixels
+
+    def refined(self, seconds: float) -> "Forecast":
+        """Return the forecast with the rate of its first step, which took so many seconds."""
+        parts = self.rates.parts._replace(denoise=self.first_step * self.work.denoise / max(seconds, 1e-9))
+        return self._replace(rates=Rates(parts, "measured in this run"))
+
+
+def forecast(
+    stations: Sizes,
+    settings: Settings,
+    model: Model,
+    place: Place,
+    room: Room,
+    weights: Path | None = None,
+    kind: Format = "png",
+    bits: int = 8,
+    alpha: bool = False,
+    batch_size: int = 1,
+) -> Forecast:
+    """Return what a picture will take that passes through `stations`.
+
+    weights: the folder whose configurations count; None for the published (or bundled) model's. kind, bits, alpha: of
+    the result. batch_size: most tiles in one call, where that is asked for. Nothing is loaded; the first call for a
+    device, precision and model may probe it for half a second.
+    Tiles in the place of "auto" are those of the least work that there is the memory for, else of the least memory.
+    """
+    networks = counts.networks(model, weights)
+    return _forecast(Case(stations, settings, model, place, networks, room, kind, bits, alpha, batch_size))
+
+
+def remember(planned: Forecast, taken: Phases) -> None:
+    """Let later forecasts know what this picture took, unless it is too small to tell. Never raises."""
+    case = planned.case
+    if prod(case.sizes.padded) < TELLING:
+        return
+    rates.remember(case.place, case.model.name, planned.rates, planned.seconds, taken)
+
+
+def check(planned: Sequence[tuple[Path, Forecast]], room: Room) -> None:
+    """Return if every picture fits the memory, and all results together the disk, or the room is not known.
+
+    Else raise ResourcesError: what is needed, what is there, and an option that makes it fit, tried out.
+    """
+    for path, picture in planned:
+        for what, needed, free in _memories(picture.least, room):
+            if free is not None and needed > free:
+                lack = f"{path} needs {_in_words(needed)} of {what}, and {_in_words(free)} are free"
+                raise ResourcesError(f"{lack}: {_advice(picture, room)}.")
+    disk = sum(picture.disk for _, picture in planned)
+    if room.disk is not None and disk > room.disk:
+        results = "The result takes" if len(planned) == 1 else f"The {len(planned)} results take"
+        lack = f"{results} up to {_in_words(disk)} of disk, and {_in_words(room.disk)} are free"
+        raise ResourcesError(f"{lack}: choose another disk with -o, or make room.")
+
+
+def tile_count(latent: Size, tile: int, overlap: int) -> tuple[int, Size]:
+    """Return how many tiles cover a latent, and their size, as `tiles.cover` lays them."""
+    if prod(latent) <= tile**2:
+        return 1, latent
+    side = min(tile, *latent)
+    stride = max(1, side - overlap)
+    rows, columns = (1 + ceil((length - side) / stride) for length in latent)
+    return rows * columns, (side, side)
+
+
+def _forecast(case: Case) -> Forecast:
+    networks, settings = case.networks, case.settings
+    frame = case.sizes.padded
+    latent = (frame[0] // networks.factor, frame[1] // networks.factor)
+    if settings.tile == "auto":
+        ways = [
+            _forecast(case._replace(settings=replace(settings, tile=tile, overlap=overlap)))
+            for tile, overlap in tilings(latent, case.model.tilings)
+        ]
+        return next((way for way in ways if _fits(way, case.room)), min(ways, key=lambda way: way.least))
+    tiles, side = tile_count(latent, settings.tile, settings.overlap)
+    prompts = _prompts(case)
+    rows = 2 if settings.guidance > 1 else 1
+    call, encode, decode, text, tagger = _costs(networks, side, frame, latent, case.place.device.type == "cpu")
+    work = Parts(
+        tagger=tagger.operations,
+        text=rows * text.operations,
+        encode=encode.operations if settings.start == "lr" else 0,
+        denoise=sum(prompts) * tiles * call.operations,
+        decode=decode.operations,
+        pixels=prod(frame),
+    )
+    parameters = sum(cost.parameters for cost in (call, encode, decode, text, tagger))
+    least = _thriftiest(networks, latent, case.place)
+    whole = max(encode.widest, decode.widest) * case.place.dtype.itemsize
+    call_bytes = (case.batch_size * rows * call.widest + tagger.widest) * case.place.dtype.itemsize
+    thrifty = _memory(case, parameters, call_bytes, min(whole, least))
+    free = case.room.host if thrifty.device == 0 else case.room.device
+    used = thrifty.host if thrifty.device == 0 else thrifty.device
+    coder = whole if free is None else min(whole, max(min(whole, least), _budget(free - used)))
+    return Forecast(
+        case,
+        tiles,
+        side,
+        settings.steps * tiles,
+        prompts[0] / sum(prompts),
+        work,
+        _memory(case, parameters, call_bytes, coder),
+        thrifty,
+        _disk(case, latent),
+        rates.rates(case.place, case.model.name, networks),
+    )
+
+
+def _prompts(case: Case) -> list[int]:
+    """Return how many prompts each step follows: with guidance the negative one too."""
+    settings = case.settings
+    if settings.guidance <= 1 or settings.guidance_within is None:
+        return settings.steps * [2 if settings.guidance > 1 else 1]
+    table = schedule(case.networks.schedule, settings.steps, settings.solver)
+    guided = table.within(*settings.guidance_within)
+    return [2 if step.timestep in guided else 1 for step in table.steps]
+
+
+@lru_cache(maxsize=4096)
+def _costs(
+    networks: Networks, side: Size, frame: Size, latent: Size, copies: bool
+) -> tuple[counts.Cost, counts.Cost, counts.Cost, counts.Cost, counts.Cost]:
+    """Return the cost of one row of one call (ControlNet, then UNet), encoding, decoding, one prompt, one reading."""
+    tagger, text = _reading(networks)
+    width = networks.tagger["tagging_head"]["encoder_width"]
+    image = (tagger.held // width, width)
+    words = (networks.text["max_position_embeddings"], networks.text["hidden_size"])
+    unet, control = (
+        (config, counts.Guide(words, image if config.get("use_image_cross_attention", False) else None))
+        for config in (networks.unet, networks.controlnet)
+    )
+    drawn = counts.unet(unet[0], side, unet[1], copies)
+    held = counts.controlnet(control[0], side, networks.factor, control[1], copies)
+    call = counts.Cost(
+        drawn.parameters + held.parameters, drawn.operations + held.operations, max(drawn.widest, held.widest)
+    )
+    return (
+        call,
+        counts.encoder(networks.vae, frame, copies),
+        counts.decoder(networks.vae, latent, copies),
+        text,
+        tagger,
+    )
+
+
+@lru_cache
+def _reading(networks: Networks) -> tuple[counts.Cost, counts.Cost]:
+    return counts.tagger(networks.tagger), counts.text(networks.text)
+
+
+def _thriftiest(networks: Networks, latent: Size, place: Place) -> int:
+    """Return the bytes that the VAE works in at least when it takes a large picture in pieces."""
+    position = networks.vae["block_out_channels"][-1] * place.dtype.itemsize
+    near = min(prod(latent), counts.WINDOW**2)
+    far = near if prod(latent) > near else 0
+    return int(position * (RESTING * prod(latent) + ATTENDING * near + FAR * far)) + PIECE
+
+
+def _budget(free: int) -> int:
+    """Return the bytes that the VAE takes where it needs more: as `bands.free` has it, a power of two."""
+    return 2 ** int(log2(max(1, SPARED * free)))
+
+
+def _memory(case: Case, parameters: int, call: int, coder: int) -> Memory:
+    """Return the peak; call, coder: bytes of activations in the networks, alive at different times."""
+    stations = case.sizes
+    frame, result = RGB * prod(stations.padded), RGB * prod(stations.whole)
+    weights = parameters * case.place.dtype.itemsize
+    pixels = RGB * prod(stations.picture) + frame
+    colours = LIVE_FRAMES[case.settings.colour] * frame + (result if stations.whole != stations.frame else 0)
+    write = frame + 2 * result
+    active = max(call, coder + 2 * frame)
+    if case.place.device.type == "cuda":
+        return Memory(CUDA_CONTEXT + weights + max(active, colours), BASE + CUDA_HOST + pixels + max(2 * frame, write))
+    return Memory(0, BASE + weights + pixels + max(active, colours, write))
+
+
+def _disk(case: Case, latent: Size) -> int:
+    samples = prod(case.sizes.result) * (4 if case.alpha else 3)
+    deep = 2 if case.bits > 8 and case.kind in DEEP else 1
+    kept = FLOAT32 * case.networks.latent_channels * prod(latent)
+    return ceil(samples * deep * MOST_PER_SAMPLE[case.kind]) + kept + ABOUT
+
+
+def _memories(memory: Memory, room: Room) -> tuple[tuple[Literal["memory", "GPU memory"], int, int | None], ...]:
+    def left(free: int | None) -> int | None:
+        return None if free is None else int(free * (1 - SPARE))
+
+    return (("memory", memory.host, left(room.host)), ("GPU memory", memory.device, left(room.device)))
+
+
+def _fits(picture: Forecast, room: Room) -> bool:
+    return all(free is None or needed <= free for _, needed, free in _memories(picture.least, room))
+
+
+def _advice(picture: Forecast, room: Room) -> str:
+    """Return what to do about a picture that does not fit: the mildest change of one option that makes it fit."""
+    case = picture.case
+    settings = case.settings
+    assert settings.tile != "auto"  # a forecast has chosen
+    if room.share != ALONE and _fits(_forecast(case._replace(room=room.whole())), room.whole()):
+        return "use fewer --jobs or --devices, one picture at a time fits"
+    for size in range(case.batch_size - 1, 0, -1):
+        if _fits(_forecast(case._replace(batch_size=size)), room):
+            return f"use --batch-size {size}, which fits"
+    for side in range((max(picture.side) - 1) // 8 * 8, max(15, settings.overlap), -8):
+        if side < settings.tile and _fits(_forecast(case._replace(settings=replace(settings, tile=side))), room):
+            return f"use --tile {side}, which fits"
+    if case.place.device.type == "cpu" and case.place.dtype == DTYPES["fp32"]:
+        half = _forecast(case._replace(place=case.place._replace(dtype=DTYPES["bf16"])))
+        # Without instructions for it a CPU takes days for what would take hours.
+        if _fits(half, room) and half.total_seconds < 2 * picture.total_seconds:
+            return "use --dtype bf16, which fits"
+    whole = max(case.sizes.result[0] / case.sizes.picture[0], case.sizes.result[1] / case.sizes.picture[1])
+    place = "" if all(getattr(settings, name) is None for name in EXACT_SIZES) else " in the place of the size"
+    for tenths in range(ceil(10 * whole) - 1, 9, -1):
+        smaller = replace(settings, scale=tenths / 10, width=None, height=None, long_edge=None, megapixels=None)
+        try:
+            stations = sizes(case.sizes.picture, smaller, case.networks.multiple)
+        except PictureError:
+            continue
+        if _fits(_forecast(case._replace(sizes=stations, settings=smaller)), room):
+            return f"use --scale {tenths / 10:g}{place}, which fits"
+    if case.place.device.type == "cuda":
+        return "use --device cpu, or cut it into parts"
+    return "cut it into parts, close other programs, or use a machine with more memory"
+
+
+def _in_words(bytes_: int) -> str:
+    if bytes_ < 1e6:
+        return f"{bytes_ / 1e3:.0f} kB"
+    return f"{bytes_ / 1e9:.1f} GB" if bytes_ >= 1e8 else f"{bytes_ / 1e6:.0f} MB"

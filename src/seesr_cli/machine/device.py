@@ -1,0 +1,220 @@
+"""Where the networks run, and in which precision."""
+
+import ctypes
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..errors import UsageError
+from .share import ALONE, Share
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+"""Torch's names of what multiplies in bf16. Arm's are not among them: what they gain was not measured."""
+
+BF16_ERROR = 0.02
+"""Of three operations in a row, relative."""
+
+HOPPER = 9
+"""Its major number of compute capability."""
+
+FAST_ON_HOPPER = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+"""Options of glibc's mallopt, from its malloc.h."""
+
+KEPT_BYTES = 2**30
+"""Free memory at the heap's end beyond which it goes back to the system all the same."""
+
+USUAL_BYTES = 2**25
+"""Above it glibc maps memory: what its default grows to in a process with large tensors."""
+
+RETURNED_BYTES = 2**20
+"""Blocks from this size on are mapped where memory is to be returned."""
+
+SMALL = 10**7
+"""Parameters below which a network is computed by one thread: the miniature's tagger has a twentieth of it, RAM 200."""
+
+NUMBERS_A_PIXEL = 2**15
+"""Held at once while the networks predict, per latent pixel and row: 1.0 GB in fp32 for two rows of 64 × 64."""
+
+MOST_TILES = 8
+"""In one call, of one picture or several; more gain nothing on any device that was measured by others."""
+
+
+class Place(NamedTuple):
+    """A device and the precision of weights and activations on it."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+def choose(device: str = "auto", dtype: str = "auto") -> Place:
+    """Return the place that is asked for; "auto" is the best there is.
+
+    That is CUDA or Apple in fp16, otherwise the CPU: in bf16 if it has instructions for that, in fp32 if not.
+
+    Raises UsageError for a device that this machine lacks, and for fp16 on a CPU, which has no arithmetic for it.
+    """
+    chosen = _best() if device == "auto" else _named(device)
+    if dtype == "auto" and chosen.type == "cpu":
+        served = has_bf16(torch.cpu.get_capabilities()) and bf16_is_right()
+        return Place(chosen, torch.bfloat16 if served else torch.float32)
+    if dtype == "auto":
+        return Place(chosen, torch.float16)
+    if dtype not in DTYPES:
+        raise UsageError(f"The precision '{dtype}' is not known: choose auto, {', '.join(DTYPES)}.")
+    if chosen.type == "cpu" and dtype == "fp16":
+        raise UsageError("A CPU computes fp16 hundreds of times slower than fp32: use --dtype fp32 or bf16 there.")
+    return Place(chosen, DTYPES[dtype])
+
+
+def keep_to(threads: int) -> None:
+    """Let torch compute with at most so many threads: by itself it takes no notice of a container's quota."""
+    torch.set_num_threads(min(threads, torch.get_num_threads()))
+
+
+def has_bf16(capabilities: Mapping[str, Any]) -> bool:
+    """Return whether a CPU, by what torch says of it, multiplies in bf16 faster than in fp32; most only emulate it."""
+    return any(capabilities.get(name, False) for name in BF16_INSTRUCTIONS)
+
+
+def bf16_is_right() -> bool:
+    """Return whether convolution, product and attention in bf16 give, on this CPU, what they do in fp32.
+
+    Whether bf16 is faster is not tried: a picture must not depend on how busy the machine was.
+    """
+    chance = torch.Generator().manual_seed(0)
+    features = torch.randn(1, 64, 16, 16, generator=chance)
+    kernel = torch.randn(64, 64, 3, 3, generator=chance) / 24
+
+    def computed(dtype: torch.dtype) -> torch.Tensor:
+        seen = F.conv2d(features.to(dtype), kernel.to(dtype), padding=1).flatten(2).transpose(1, 2)
+        moved = F.linear(seen, kernel.to(dtype)[:, :, 1, 1] * 3).unsqueeze(1)
+        return F.scaled_dot_product_attention(moved, moved, moved).float()
+
+    exact = computed(torch.float32)
+    return bool((computed(torch.bfloat16) - exact).norm() <= BF16_ERROR * exact.norm())
+
+
+def tiles_a_call(place: Place, pixels: int, rows: int, share: Share = ALONE) -> int:
+    """Return how many tiles of `pixels` latent pixels to predict in one call: what half of the free memory holds.
+
+    On CUDA, at most MOST_TILES; elsewhere 1, because on a CPU more gained nothing. rows: of each tile. share: of that
+    memory, where other processes of the same run work beside this one.
+    """
+    if place.device.type != "cuda":
+        return 1
+    free = torch.cuda.mem_get_info(place.device)[0] // share.device
+    free += torch.cuda.memory_reserved(place.device) - torch.cuda.memory_allocated(place.device)  # kept for later use
+    return max(1, min(MOST_TILES, free // 2 // (pixels * rows * NUMBERS_A_PIXEL * place.dtype.itemsize)))
+
+
+def layout(place: Place) -> torch.memory_format:
+    """Return how features lie in memory while the networks predict on `place`: on a CPU in bf16 channels-last.
+
+    There convolutions gain 25 to 45 % by it, in fp32 nothing. That latent and picture come so is enough: every block
+    keeps the layout that it is given.
+    """
+    beside = place.device.type == "cpu" and place.dtype == torch.bfloat16
+    return torch.channels_last if beside else torch.contiguous_format
+
+
+def attention(device: torch.device) -> AbstractContextManager[None]:
+    """Return the context in which attention on `device` is computed as fast as it can be there.
+
+    On a Hopper GPU cuDNN's is the fastest (1.7 to 2.3 times the default's speed) and not torch's first choice.
+    Elsewhere torch's own order holds.
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != HOPPER:
+        return nullcontext()
+    return sdpa_kernel(FAST_ON_HOPPER, set_priority=True)
+
+
+@contextmanager
+def threads_enough(parameters: int) -> Iterator[None]:
+    """Let a network of so many parameters have no more threads inside than it has work for: a small one has one.
+
+    Threads wait for each other after every operation, and compute while they do; where other programs have the cores,
+    that is much longer than the operations themselves.
+    """
+    before = torch.get_num_threads()
+    if parameters < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def memory_kept(device: torch.device) -> Iterator[None]:
+    """Let memory that is freed inside stay with the process, ready for the next tensor; given back at the end.
+
+    On a CPU under glibc, whose malloc otherwise maps every large tensor anew: the system then clears each of its pages
+    when it is first written to, which takes a fifth of a step's time. Elsewhere nothing is done.
+    """
+    with _allocating(device, {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: KEPT_BYTES}):
+        yield
+
+
+@contextmanager
+def memory_returned(device: torch.device) -> Iterator[None]:
+    """Let memory that is freed inside go back to the system at once, so that no more is held than is in use.
+
+    On a CPU under glibc, whose malloc otherwise keeps what is freed of blocks below USUAL_BYTES, in pieces that the
+    next tensor often does not fit in: more than is in use, once over. Elsewhere nothing is done.
+    """
+    with _allocating(device, {M_MMAP_THRESHOLD: RETURNED_BYTES, M_TRIM_THRESHOLD: RETURNED_BYTES}):
+        yield
+
+
+@contextmanager
+def _allocating(device: torch.device, options: Mapping[int, int]) -> Iterator[None]:
+    """Let glibc's malloc, if `device` takes memory from it, have `options` inside; then the usual ones, and trim it."""
+    if device.type != "cpu" or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    for option, value in options.items():
+        libc.mallopt(option, value)
+    try:
+        yield
+    finally:
+        # Once told anything, glibc does not learn its thresholds any more: these are what it had learnt.
+        libc.mallopt(M_MMAP_MAX, 65536)
+        libc.mallopt(M_MMAP_THRESHOLD, USUAL_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, 2 * USUAL_BYTES)
+        libc.malloc_trim(0)
+
+
+def _best() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _named(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"The device '{name}' is not known: choose auto, cpu, cuda, cuda:N or mps.") from None
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present.get(device.type, False):
+        raise UsageError(f"The device '{name}' is not on this machine: choose auto, or cpu, which always is.")
+    return device

@@ -1,0 +1,268 @@
+"""The page of a run: each picture before and after, in one HTML file that needs nothing else, a network least of all.
+
+Its looks and its behaviour are in `compare.html`; here are the data. Every picture is data that no parser but the
+page's own script reads, and the page's policy lets no other script run.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from importlib import resources
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from .. import __version__, image
+from ..errors import PictureUnreadable, UsageError
+from ..files import replacing
+from ..records import provenance
+
+MOST_PREVIEW_PIXELS = 2400 * 2400
+"""Of one preview: results up to this size can be looked at pixel by pixel."""
+
+_LEAST_PREVIEW_PIXELS = 256 * 256
+
+PAGE_PIXELS = 100_000_000
+"""Shared by the previews of all results; with the inputs', and as text, this comes to about 50 MB."""
+
+_FEW = 12
+"""Up to so many pictures colours keep every pixel of theirs; above, WebP's halved colours take a third of the room."""
+
+_GENERATOR = b'<meta name="generator" content="seesr">'
+_LONGEST_SIDE = 8000  # WebP ends at 16383
+_THUMBNAIL = (360, 240)  # (width, height) of a card in the overview, for screens of two dots per pixel
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture of a run, as the page tells of it.
+
+    source, target: the files to make previews from, as they are on disk when the page is written; a target of None,
+    or a file that cannot be read by then, is said in the page. message: why it was skipped or failed, a sentence.
+    seconds: the time it took. size_in, size_out: (height, width) in pixels. tags: (name, score in [0, 1]). settings:
+    what it was made with; what all pictures of a run share is shown once. Of a picture that was skipped, sizes, tags,
+    prompt and settings are what its files tell.
+    """
+
+    source: Path
+    target: Path | None
+    state: Literal["done", "skipped", "failed"]
+    message: str = ""
+    seconds: float = 0.0
+    size_in: tuple[int, int] | None = None
+    size_out: tuple[int, int] | None = None
+    tags: tuple[tuple[str, float], ...] = ()
+    prompt: str = ""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def write(
+    path: Path,
+    entries: Sequence[Entry],
+    title: str,
+    *,
+    overwrite: bool = True,
+    stepped: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write the page of a run to `path`, whole or not at all; one picture is in memory at a time.
+
+    Its folder is made if need be: where every picture failed, nothing else has made it.
+
+    stepped: told after each picture how many of how many are in the page. Raises OutputUnwritable.
+    """
+    head, tail = _page(title)
+    shared = _shared([entry.settings for entry in entries if entry.settings])
+    with suppress(OSError):  # said by what comes next
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, overwrite) as file:
+        file.write(head)
+        run = {"title": title, "version": __version__, "settings": _in_words(shared)}
+        file.write(_data("run", json.dumps(run)))
+        for number, entry in enumerate(entries):
+            own = {name: value for name, value in entry.settings.items() if name not in shared}
+            for line in _told(number, entry, own, path.parent, len(entries)):
+                file.write(line)
+            stepped(number + 1, len(entries))
+        file.write(tail)
+
+
+def is_ours(path: Path) -> bool:
+    """Return whether the file at `path` is such a page, which another run may replace."""
+    try:
+        with path.open("rb") as file:
+            return _GENERATOR in file.read(500)
+    except OSError:
+        return False
+
+
+def _page(title: str) -> tuple[bytes, bytes]:
+    """Return the page up to its data, and after them; only the script and the style in it will be obeyed."""
+    page = resources.files(__package__).joinpath("page.html").read_text("utf-8")
+    policy = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:"
+    for tag in ("script", "style"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        policy += f"; {tag}-src 'sha256-{digest}'"
+    head, tail = page.split("<!-- data -->\n")
+    # Character references: names that are no valid text have no bytes in UTF-8.
+    escaped = html.escape(title).encode("ascii", "xmlcharrefreplace").decode()
+    return head.replace("{policy}", policy).replace("{title}", escaped).encode(), tail.encode()
+
+
+def _data(name: str, text: str, kind: str = "application/json") -> bytes:
+    """Return an element that the page finds by `name`; a "<" in JSON is escaped, so that nothing in it ends it."""
+    escaped = text.replace("<", "\\u003c")
+    return f'<script type="{kind}" id="{name}">{escaped}</script>\n'.encode("ascii")
+
+
+def _told(number: int, entry: Entry, settings: Mapping[str, object], folder: Path, total: int) -> Iterator[bytes]:
+    """Yield the elements of one picture: what is said of it, and its previews as far as there are any."""
+    files = {"before": entry.source, "after": entry.target}
+    previews: dict[str, _Preview] = {}
+    links = {}
+    problems = []
+    for side, path in files.items():
+        if path is None:
+            continue
+        try:
+            picture = image.read(path, tolerant=True)
+            preview, thumbnail = _previews(picture, total)
+        except PictureUnreadable as error:
+            problems.append(str(error))
+        except MemoryError:
+            problems.append(f"{path} needs more memory to be shown than there is: open it by itself.")
+        else:
+            previews |= {side: preview, "thumbnail": thumbnail}  # the result's, where there is one
+            links[side] = _link(path, folder)
+            if entry.state == "skipped":
+                size = (picture.pixels.shape[-2], picture.pixels.shape[-1])
+                entry = replace(entry, size_in=size) if side == "before" else _recorded(entry, size, picture.xmp)
+                settings = entry.settings
+    content = {
+        "name": entry.source.name,
+        "state": entry.state,
+        "message": entry.message,
+        "problems": problems,
+        "paths": {side: str(path) for side, path in files.items() if path is not None},
+        "links": links,
+        "previews": {side: {"height": it.height, "width": it.width} for side, it in previews.items()},
+        "seconds": round(entry.seconds, 3),
+        "sizeIn": entry.size_in,
+        "sizeOut": entry.size_out,
+        "tags": entry.tags,
+        "prompt": entry.prompt,
+        "settings": _in_words(settings),
+        "notes": entry.notes,
+    }
+    yield _data(f"entry-{number}", json.dumps(content))
+    for side, preview in previews.items():
+        yield _data(f"{side}-{number}", preview.address, "text/plain")
+
+
+def _recorded(entry: Entry, size: tuple[int, int], xmp: bytes | None) -> Entry:
+    """Return `entry` with what its result, of an earlier run, tells in its packet `xmp` of how it was made."""
+    entry = replace(entry, size_out=size)
+    record = provenance.extract(xmp) if xmp else None
+    if record is None:
+        return entry
+    try:
+        recipe = provenance.settings_of(record, entry.target)
+        scores = [min(1.0, max(0.0, float(tag["score"]))) for tag in record["tags"]]
+        prompt = str(record["prompt"])
+    except (UsageError, LookupError, TypeError, ValueError):  # a later version's, or somebody's own
+        return entry
+    settings = {"model": recipe.model, **asdict(recipe.settings)}
+    return replace(entry, tags=tuple(zip(recipe.tags, scores, strict=True)), prompt=prompt, settings=settings)
+
+
+def _link(path: Path, folder: Path) -> str:
+    """Return the address of `path` as seen from a page in `folder`."""
+    try:
+        relative = Path(os.path.relpath(path, folder))
+    except ValueError:  # another drive
+        return path.absolute().as_uri()
+    return quote(os.fsencode(relative.as_posix()))
+
+
+def _shared(several: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Return the settings that all of `several` have alike."""
+    first, *others = several or [{}]
+    return {name: value for name, value in first.items() if all(name in it and it[name] == value for it in others)}
+
+
+def _in_words(settings: Mapping[str, object]) -> dict[str, str]:
+    """Return `settings` as they are read; those that are not set are left out."""
+    words = {}
+    for name, value in settings.items():
+        if value is None or value == "" or value == ():
+            continue
+        if isinstance(value, tuple | list):
+            words[name] = ", ".join(map(str, value))
+        else:
+            words[name] = f"{value:g}" if isinstance(value, float) else str(value)
+    return words
+
+
+class _Preview(NamedTuple):
+    """A picture as the page holds it: a `data:` address, and its size in pixels."""
+
+    address: str
+    height: int
+    width: int
+
+
+def _previews(picture: image.Picture, total: int) -> tuple[_Preview, _Preview]:
+    """Return the preview of `picture`, one of `total`, and its thumbnail."""
+    most = max(_LEAST_PREVIEW_PIXELS, min(MOST_PREVIEW_PIXELS, PAGE_PIXELS // total))
+    shown = _seen(picture, most)
+    thumbnail = shown.copy()
+    thumbnail.thumbnail(_THUMBNAIL)
+    return _encoded(shown, few=total <= _FEW), _encoded(thumbnail, few=False)
+
+
+def _seen(picture: image.Picture, most: int) -> Image.Image:
+    """Return `picture` as every browser shows it: sRGB, 8 bits, RGB or RGBA, and of at most `most` pixels."""
+    channels = [*picture.pixels.numpy(), *(() if picture.alpha is None else picture.alpha.numpy())]
+    # Channel by channel: in float32 a large picture is large.
+    seen = Image.fromarray(np.stack([np.rint(it * np.float32(255)).astype(np.uint8) for it in channels], axis=-1))
+    width, height = seen.size
+    factor = min(1.0, math.sqrt(most / (width * height)), _LONGEST_SIDE / max(width, height))
+    if factor < 1:
+        size = max(1, round(factor * width)), max(1, round(factor * height))
+        seen = seen.resize(size, Image.Resampling.LANCZOS)  # which weighs colours by their alpha
+    if picture.icc is None:
+        return seen
+    colours = seen.convert("RGB")
+    # A profile that no one can apply says nothing of the colours: browsers take them for sRGB, too.
+    with suppress(ImageCms.PyCMSError, OSError, ValueError):
+        profile = ImageCms.ImageCmsProfile(BytesIO(picture.icc))
+        if profile.profile.xcolor_space.strip() == "GRAY":
+            colours = colours.getchannel(0)
+        converted = ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        assert converted is not None  # None is for in-place conversion only
+        if picture.alpha is not None:
+            converted.putalpha(seen.getchannel(3))
+        return converted
+    return seen
+
+
+def _encoded(shown: Image.Image, few: bool) -> _Preview:
+    options: dict[str, Any] = {"format": "WEBP", "quality": 92 if few else 78, "method": 3}
+    if few and shown.mode == "RGB":
+        options = {"format": "JPEG", "quality": 92, "subsampling": 0}
+    file = BytesIO()
+    shown.save(file, **options)
+    text = base64.b64encode(file.getvalue()).decode("ascii")
+    return _Preview(f"data:image/{options['format'].lower()};base64,{text}", shown.height, shown.width)

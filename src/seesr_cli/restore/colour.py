@@ -1,0 +1,96 @@
+"""The result takes the colours of the input.
+
+All functions take the result and its reference, [1, 3, H, W], RGB in [0, 1], of one size, and return that shape, not
+clamped but by `align`. Computed in float32, sums over the picture in float64.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..settings import Colour
+
+EPSILON = 1e-5
+"""Added to a channel's variance, as published."""
+
+LEVELS = 5
+"""Of the à-trous decomposition, as published: frequencies below about 1/32 per pixel are the reference's."""
+
+REACH = 2**LEVELS - 1
+"""Pixels that the blurs of all levels see to each side: the sum of their dilations."""
+
+BAND = 2**20
+"""Pixels that are worked on at once."""
+
+Moments = tuple[Tensor, Tensor]
+"""Mean and deviation of each channel, [1, C, 1, 1], float32."""
+
+
+@torch.inference_mode()
+def align(result: Tensor, reference: Tensor, method: Colour) -> Tensor:
+    """Return `result` with the colours of `reference`, in [0, 1], on the device of `result`, and written over it.
+
+    Beside the two there is memory in use for a few bands of rows only, whatever their size.
+    """
+    height, width = result.shape[-2:]
+    rows = max(REACH, BAND // width)
+    moments = (_moments(result), _moments(reference)) if method == "adain" else ()
+    done: tuple[Tensor, Tensor] | None = None
+    for top in range(0, height, rows):
+        first, last = max(0, top - REACH), min(height, top + rows + REACH)
+        seen = result[..., first:last, :]
+        match method:
+            case "adain":
+                band = _recoloured(seen, *moments)
+            case "wavelet":
+                band = wavelet(seen, reference[..., first:last, :].to(result.device))
+            case "none":
+                band = seen
+        # A band is written when the next, which sees its last rows as they were, has been computed.
+        if done is not None:
+            done[0].copy_(done[1])
+        target = result[..., top : top + rows, :]
+        done = target, band[..., top - first : top - first + target.shape[-2], :].clamp(0, 1)
+    if done is not None:
+        done[0].copy_(done[1])
+    return result
+
+
+def adain(result: Tensor, reference: Tensor) -> Tensor:
+    """Return `result` with each channel's mean and deviation those of `reference` (arXiv 1703.06868)."""
+    return _recoloured(result, _moments(result), _moments(reference))
+
+
+def wavelet(result: Tensor, reference: Tensor) -> Tensor:
+    """Return the high frequencies of `result` on the low frequencies of `reference` (à-trous, arXiv 2305.07015)."""
+    return result - low_frequencies(result) + low_frequencies(reference)
+
+
+def low_frequencies(pixels: Tensor) -> Tensor:
+    """Return [1, C, H, W] after LEVELS blurs by [1 2 1]⊗[1 2 1]/16, the i-th dilated by 2^i, borders repeated."""
+    channels = pixels.shape[1]
+    row = pixels.new_tensor([1, 2, 1]) / 4
+    across = row.view(1, 1, 1, 3).expand(channels, 1, 1, 3)
+    down = row.view(1, 1, 3, 1).expand(channels, 1, 3, 1)
+    for level in range(LEVELS):
+        reach = 2**level
+        padded = F.pad(pixels, (reach,) * 4, mode="replicate")
+        pixels = F.conv2d(
+            F.conv2d(padded, across, groups=channels, dilation=reach), down, groups=channels, dilation=reach
+        )
+    return pixels
+
+
+def _recoloured(result: Tensor, moments: Moments, wanted: Moments) -> Tensor:
+    (mean, deviation), (wanted_mean, wanted_deviation) = moments, (each.to(result.device) for each in wanted)
+    return (result - mean) / deviation * wanted_deviation + wanted_mean
+
+
+def _moments(pixels: Tensor) -> Moments:
+    """Return the moments of `pixels`, by the law of total variance from those of bands."""
+    count, rows = pixels.shape[-2] * pixels.shape[-1], max(1, BAND // pixels.shape[-1])
+    bands = torch.split(pixels, rows, dim=-2)
+    total = torch.stack([band.double().sum((-2, -1), keepdim=True) for band in bands]).sum(0)
+    mean = total / count
+    squares = torch.stack([(band.double() - mean).square().sum((-2, -1), keepdim=True) for band in bands]).sum(0)
+    return mean.float(), (squares / max(1, count - 1) + EPSILON).sqrt().float()

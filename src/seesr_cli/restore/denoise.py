@@ -1,0 +1,185 @@
+"""Noise becomes a latent: predictors that compose, and the loop over them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import cache
+
+import torch
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
+
+from ..machine.device import Place, attention, layout, memory_kept
+from ..machine.graphs import Run, straight
+from ..models.graft import Digest, Guide, Known, digest, repeated, spread
+from ..models.predict import noise as noise_in
+from ..models.predict import residuals
+from ..sampling.noise import Noise
+from ..sampling.schedule import Schedule
+from ..sampling.tiles import Tile, portions
+from .switches import ALL, Switches
+
+SEEN_BYTES = 2**30
+"""Of the control picture's features that are kept between steps: 4096 × 4096 pixels in fp32 are half of it."""
+
+Tiles = tuple[Tile, ...]
+
+RowPredictor = Callable[[Tensor, int, Tiles], Tensor]
+"""Gives the noise in tiles of equal size at a timestep, once for every row of the guide: [tiles·rows, C, h, w]."""
+
+TilePredictor = Callable[[Tensor, int, Tiles], Tensor]
+"""Gives the noise in tiles of equal size, of a latent [P, C, H, W], at a timestep: [tiles·P, C, h, w]."""
+
+Predictor = Callable[[Tensor, int], Tensor]
+"""Gives the noise in a latent [P, C, H, W] at a timestep, of the same shape."""
+
+View = Callable[[Tiles], Tensor]
+"""Gives the features of the control pictures in tiles of equal size: [tiles·P, C', h, w]."""
+
+
+def watched(
+    controlnet: ControlNetModel, pictures: Tensor, factor: int, switches: Switches = ALL, budget: int = SEEN_BYTES
+) -> View:
+    """Return the view of `pictures`, [P, 3, H·factor, W·factor], RGB in [0, 1], that the ControlNet has.
+
+    Each tile sees its own crop, as published, and what was seen first is kept, up to `budget` bytes on the networks'
+    device; other tiles are looked at anew every time.
+    """
+    pictures = pictures.to(controlnet.device, controlnet.dtype, memory_format=_layout(controlnet, switches))
+    kept: dict[tuple[int, ...], Tensor] = {}
+
+    def see(tile: Tile) -> Tensor:
+        place = tile[:4]
+        if place in kept:
+            return kept[place]
+        seen = controlnet.controlnet_cond_embedding(tile.crop(pictures, factor))
+        if switches.constants and (len(kept) + 1) * seen.nbytes <= budget:
+            kept[place] = seen
+        return seen
+
+    return lambda tiles: torch.cat([see(tile) for tile in tiles])
+
+
+def controlled(
+    unet: UNet2DConditionModel,
+    controlnet: ControlNetModel,
+    guide: Guide,
+    view: View,
+    control: float,
+    switches: Switches = ALL,
+    run: Run = straight,
+) -> RowPredictor:
+    """Return the prediction of the UNet under its three controls: text, tokens and picture.
+
+    guide: one row per prompt, of one picture after the other. view: of the frames. control: the factor of the
+    ControlNet's residuals. Networks, guide and view are of one device and precision; latents go in and noise comes out
+    in float32. What does not change between steps is computed here, once. run: how the networks are run, from tensors
+    alone, so that it can be recorded.
+    """
+
+    def known(times: int) -> tuple[Digest, Digest]:
+        more = repeated(guide, times)
+        return digest(controlnet, more), digest(unet, more)
+
+    if switches.constants:
+        known = cache(torch.inference_mode()(known))
+
+    def predict(latent: Tensor, timestep: int, tiles: Tiles) -> Tensor:
+        crops = torch.cat([tile.crop(latent) for tile in tiles])
+        crops = crops.to(unet.dtype, memory_format=_layout(unet, switches))
+        seen = view(tiles)
+        if not switches.prefix:
+            rows = len(guide.text) // len(latent) * len(crops)
+            crops, seen = spread(crops, rows), spread(seen, rows)
+        time = torch.full((1,), timestep, device=unet.device)
+        by_controlnet, by_unet = known(len(tiles))
+        places = [*by_controlnet, *by_unet]
+
+        def networks(crops: Tensor, time: Tensor, seen: Tensor, *flat: Tensor) -> Tensor:
+            read = dict(zip(places, map(Known, flat[0::2], flat[1::2]), strict=True))
+            added = residuals(controlnet, crops, time, read, seen, control)
+            return noise_in(unet, crops, time, read, added)
+
+        flat = tuple(tensor for digested in (by_controlnet, by_unet) for it in digested.values() for tensor in it)
+        with attention(unet.device) if switches.attention else nullcontext():
+            return run(control, networks, (crops, time, seen, *flat)).float()
+
+    return predict
+
+
+def _layout(network: UNet2DConditionModel | ControlNetModel, switches: Switches) -> torch.memory_format:
+    return layout(Place(network.device, network.dtype)) if switches.channels_last else torch.contiguous_format
+
+
+def guided(predict: RowPredictor, guidance: float) -> TilePredictor:
+    """Return `predict` moved from its first row (the negative prompt) to its second and beyond, by `guidance`.
+
+    Of a guide with two rows for each picture. Classifier-free guidance, arXiv 2207.12598, as negative +
+    guidance·(positive - negative).
+    """
+
+    def move(latent: Tensor, timestep: int, tiles: Tiles) -> Tensor:
+        noise = predict(latent, timestep, tiles)
+        negative, positive = noise[0::2], noise[1::2]
+        return negative + guidance * (positive - negative)
+
+    return move
+
+
+def within(timesteps: frozenset[int], inside: TilePredictor, outside: TilePredictor) -> TilePredictor:
+    """Return `inside` at `timesteps` and `outside` at others: guidance on an interval (arXiv 2404.07724)."""
+    return lambda latent, timestep, tiles: (inside if timestep in timesteps else outside)(latent, timestep, tiles)
+
+
+def tiled(predict: TilePredictor, tiles: Tiles, batch: int = 1) -> Predictor:
+    """Return the prediction for the whole latent: every tile's, weighed by its share.
+
+    At most `batch` tiles are predicted in one call, and calls are as equal as can be.
+    """
+    groups = [tiles[portion] for portion in portions(len(tiles), batch)]
+
+    def blend(latent: Tensor, timestep: int) -> Tensor:
+        noise = torch.zeros_like(latent)
+        for group in groups:
+            for tile, part in zip(group, predict(latent, timestep, group).chunk(len(group)), strict=True):
+                tile.crop(noise).add_(part * tile.share)
+        return noise
+
+    return blend
+
+
+def apart(each: Sequence[Predictor], shares: Sequence[slice]) -> Predictor:
+    """Return the prediction for several pictures, of which each predictor has its share, one after the other."""
+
+    def join(latent: Tensor, timestep: int) -> Tensor:
+        return torch.cat([predict(latent[share], timestep) for predict, share in zip(each, shares, strict=True)])
+
+    return join
+
+
+def begin(latent: Tensor, schedule: Schedule, noise: Noise) -> Tensor:
+    """Return the picture's latent [1, C, H, W] under the noise of the last training timestep (the paper's LRE)."""
+    return schedule.start_signal * latent + schedule.start_noise * noise(latent.shape).to(latent.device)
+
+
+@torch.inference_mode()
+def denoise(
+    latent: Tensor, predict: Predictor, schedule: Schedule, noise: Noise, switches: Switches = ALL
+) -> Iterator[Tensor]:
+    """Yield the latent [P, C, H, W], float32, after each step of the schedule; the last one is free of noise."""
+    before = previous = older = latent  # of the first steps, whose factors are 0
+    with memory_kept(latent.device) if switches.memory else nullcontext():
+        for step in schedule.steps:
+            clean = step.clean(latent, predict(latent, step.timestep))
+            if step.correction is not None:
+                correction = step.correction
+                latent = correction.of_latent * before + correction.of_clean * clean
+                latent = latent + correction.of_previous * previous + correction.of_older * older
+            before = latent
+            latent = step.to_clean * clean + step.to_latent * latent
+            if step.to_previous != 0:
+                latent = latent + step.to_previous * previous
+            if step.spread > 0:
+                latent = latent + step.spread * noise(latent.shape).to(latent.device)
+            previous, older = clean, previous
+            yield latent

@@ -1,0 +1,116 @@
+"""Pixels become a latent, and a latent pixels."""
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import Tensor
+
+from ..machine.device import memory_returned
+from ..machine.share import ALONE, Share
+from ..sampling.noise import Noise
+from ..sizes import Size
+from ..vae.pieces import Course, Plan, Step, decoding, encoding, run
+from ..vae.plan import BESIDES, free, plan, whole
+
+
+class Coder:
+    """Encodes and decodes pictures of any size with one VAE.
+
+    budget: bytes that features may take on the VAE's device, the weights, the input and the result apart; None: this
+    process's `share` of what is free there. A picture that fits goes through the VAE whole; a larger one in pieces, see
+    `bands`.
+    """
+
+    def __init__(self, vae: AutoencoderKL, budget: int | None = None, share: Share = ALONE) -> None:
+        self.vae = vae
+        self.budget = budget
+        self._share = share
+        self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.channels: int = vae.config.latent_channels
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor, noise: Noise) -> Tensor:
+        """Return a sample of the latent of `pixels`, scaled as the UNet expects it.
+
+        pixels: [1, 3, H, W], RGB in [0, 1], H and W multiples of `factor`. Returns [1, channels, H/factor, W/factor],
+        float32. `noise` is drawn from once: the posterior is sampled, as published, not its mean taken.
+        """
+        with memory_returned(self.vae.device):
+            posterior = self._posterior(pixels)
+        mean, deviation = posterior.mean.float(), posterior.std.float()
+        return (mean + deviation * noise(mean.shape).to(mean.device)) * self.vae.config.scaling_factor
+
+    @torch.inference_mode()
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return the pixels [1, 3, H, W] of a latent, float32, RGB nominally in [0, 1] and not clamped.
+
+        They are on the VAE's device, or on the CPU where they were made in pieces. They are not finite where the VAE's
+        precision was too small for the picture; see `decode_in_full_precision`.
+        """
+        with memory_returned(self.vae.device):
+            return self._pixels(latent)
+
+    def decode_in_full_precision(self, latent: Tensor) -> Tensor:
+        """Return what `decode` does, computed in float32 whatever precision the VAE is held in."""
+        held = self.vae.dtype
+        try:
+            self.vae.float()
+            return self.decode(latent)
+        finally:
+            self.vae.to(held)
+
+    def free(self) -> int:
+        """Return the bytes that features may take where nothing else is said."""
+        return free(self.vae.device, self._share)
+
+    def move(self, device: torch.device | str) -> None:
+        """Let the VAE work on `device` from now on."""
+        self.vae.to(device)
+
+    def working_memory(self, size: Size) -> int:
+        """Return the bytes that encoding and decoding a frame of `size` (height, width) take at most, at this budget.
+
+        They are on the VAE's device: weights and input apart, the result included where it is made there.
+        """
+        needs = [whole(course) if chosen is None else chosen.memory for course, chosen in self._both(size)]
+        result = 3 * size[0] * size[1] * torch.float32.itemsize if self.vae.device.type == "cpu" else 0
+        return max(needs) + BESIDES + result
+
+    def whole(self, size: Size) -> bool:
+        """Return whether a frame of `size` (height, width) goes both ways in one piece, by what memory is free now."""
+        return all(chosen is None for _, chosen in self._both(size))
+
+    def _both(self, size: Size) -> list[tuple[Course, Plan | None]]:
+        """Return how a frame of `size` is encoded, and how it is decoded."""
+        small = (size[0] // self.factor, size[1] // self.factor)
+        return [self._chosen(encoding(self.vae), size), self._chosen(decoding(self.vae), small)]
+
+    def _posterior(self, pixels: Tensor) -> DiagonalGaussianDistribution:
+        course, chosen = self._chosen(encoding(self.vae), (pixels.shape[-2], pixels.shape[-1]))
+        if chosen is None:
+            return self.vae.encode((2 * pixels - 1).to(self.vae.device, self.vae.dtype)).latent_dist
+        shape = (1, 2 * self.channels, *course.sizes[-1])
+        parameters = torch.empty(shape, dtype=self.vae.dtype, device=self.vae.device)
+        run(course, chosen, lambda box: 2 * box.cut(pixels) - 1, lambda box, part: box.put(parameters, part))
+        return DiagonalGaussianDistribution(parameters)
+
+    def _pixels(self, latent: Tensor) -> Tensor:
+        course, chosen = self._chosen(decoding(self.vae), (latent.shape[-2], latent.shape[-1]))
+        scale = self.vae.config.scaling_factor
+        if chosen is None:
+            unscaled = (latent / scale).to(self.vae.device, self.vae.dtype)
+            return self.vae.decode(unscaled, return_dict=False)[0].float() / 2 + 0.5
+        pixels = torch.empty(1, 3, *course.sizes[-1])
+        run(
+            course,
+            chosen,
+            lambda box: box.cut(latent) / scale,
+            lambda box, part: box.put(pixels, part.float() / 2 + 0.5),
+        )
+        return pixels
+
+    def _chosen(self, steps: tuple[Step, ...], size: Size) -> tuple[Course, Plan | None]:
+        """Return the course of `steps` over a map of `size`, and its plan; None where it fits as a whole."""
+        course, device = Course.of(steps, size), self.vae.device
+        budget = self.free() if self.budget is None else self.budget
+        return course, plan(course, budget, 0 if device.type == "cpu" else free(torch.device("cpu"), self._share))

@@ -1,0 +1,105 @@
+"""The teacher: a tagger trained from nothing, for models that have no RAM to start from."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..models.tagger import Tagger
+from ..restore.tag import normalise
+from .optimise import adamw, rate, set_rate
+from .photographs import draw, unit
+
+FREQUENT = 8.0
+"""Weight of a label that is there, beside one that is not, at most: labels are rare."""
+
+
+class Example(NamedTuple):
+    """A labelled picture and its degraded self.
+
+    clean, degraded: [3, H, W] uint8, of any size. labels, known: [labels], 0 or 1; a label that is not known teaches
+    nothing and counts nowhere.
+    """
+
+    clean: Tensor
+    degraded: Tensor
+    labels: Tensor
+    known: Tensor
+
+
+class Examples(NamedTuple):
+    """Examples, stacked: pixels normalised as the tagger wants them."""
+
+    clean: Tensor
+    degraded: Tensor
+    labels: Tensor
+    known: Tensor
+
+
+def start_from_nothing(tagger: Tagger, seed: int) -> None:
+    """Give the label vectors, which a built tagger has as zeros, directions of their own."""
+    with torch.no_grad():
+        tagger.label_vectors.normal_(generator=torch.Generator().manual_seed(seed))
+
+
+def stack(examples: Sequence[Example], side: int) -> Examples:
+    """Return a batch."""
+    return Examples(
+        torch.cat([normalise(unit(example.clean), side) for example in examples]),
+        torch.cat([normalise(unit(example.degraded), side) for example in examples]),
+        torch.stack([example.labels for example in examples]),
+        torch.stack([example.known for example in examples]),
+    )
+
+
+def draw_batch(examples: Sequence[Example], size: int, side: int, generator: torch.Generator) -> Examples:
+    """Return a batch of `size` examples, some mirrored."""
+    batch = stack([examples[draw(0, len(examples), generator)] for _ in range(size)], side)
+    if draw(0, 2, generator):
+        batch = batch._replace(clean=batch.clean.flip(-1), degraded=batch.degraded.flip(-1))
+    return batch
+
+
+def train(
+    tagger: Tagger, examples: Sequence[Example], steps: int, batch: int, lr: float, seed: int
+) -> Iterator[tuple[int, float]]:
+    """Train `tagger` in place on clean pictures: cross-entropy of the known labels; yields (steps done, loss)."""
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = adamw([(tagger.parameters(), lr)], decay=0.01)
+    present = torch.stack([example.labels * example.known for example in examples]).sum(0)
+    absent = torch.stack([(1 - example.labels) * example.known for example in examples]).sum(0)
+    weight = (absent / present.clamp(min=1)).clamp(1, FREQUENT) ** 0.5
+    for step in range(steps):
+        set_rate(optimiser, rate(step / steps))
+        drawn = draw_batch(examples, batch, tagger.side, generator)
+        logits, _ = tagger(drawn.clean)
+        entropy = F.binary_cross_entropy_with_logits(logits, drawn.labels, reduction="none", pos_weight=weight)
+        loss = (entropy * drawn.known).sum() / drawn.known.sum().clamp(min=1)
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(tagger.parameters(), 1.0)
+        optimiser.step()
+        yield step + 1, loss.item()
+
+
+@torch.no_grad()
+def scores(tagger: Tagger, pictures: Sequence[Tensor]) -> Tensor:
+    """Return the probability of each label, [pictures, labels], of [3, H, W] uint8 pictures."""
+    return torch.cat([torch.sigmoid(tagger(normalise(unit(picture), tagger.side))[0]) for picture in pictures])
+
+
+def best_thresholds(
+    probabilities: Tensor, labels: Tensor, known: Tensor, least: float = 0.3, most: float = 0.9
+) -> Tensor:
+    """Return each label's threshold with the best F1 on these pictures, [labels]; 0.5 for labels never seen."""
+    candidates = torch.linspace(least, most, 25)
+    fired = probabilities[None] > candidates[:, None, None]
+    truth = (labels * known).bool()
+    hits = (fired & truth).sum(1)
+    score = 2 * hits / ((fired & known.bool()).sum(1) + truth.sum(0)).clamp(min=1)
+    # the middle of the best stretch: its ends depend on single pictures
+    best = (score >= score.amax(0) - 1e-6).to(torch.float32)
+    middle = (best * candidates[:, None]).sum(0) / best.sum(0)
+    return torch.where(truth.any(0), middle, torch.tensor(0.5))

@@ -1,0 +1,94 @@
+"""A shelf is looked after: everything hashed again, what is not needed deleted."""
+
+import os
+from collections.abc import Callable
+
+from ..errors import WeightsInvalid
+from . import hub, status
+from .lock import Lock
+from .pull import Progress, Watch, silent
+from .shelf import MEMORY, PART, Shelf, State, sha256
+
+
+def verify(lock: Lock, shelf: Shelf, model: str, watch: Watch = silent) -> tuple[status.Item, ...]:
+    """Hash every file of `model` that is on the shelf, whatever is remembered, and return how each stands now.
+
+    What is found is remembered where the shelf can be written.
+    """
+    remembers = shelf.writable or (not (shelf.root / MEMORY).exists() and os.access(shelf.root, os.W_OK))
+    present = [file for file in lock.of(model) if shelf.path(file.file).is_file()]
+    made = [name for name, record in shelf.memory().files.items() if record.made_of and shelf.path(name).is_file()]
+    total = sum(shelf.path(name).stat().st_size for name in (*(file.file for file in present), *made))
+    done = 0
+
+    def count(name: str) -> Callable[[int], None]:
+        def counted(read: int) -> None:
+            nonlocal done
+            done += read
+            watch(Progress(name, done, total))
+
+        return counted
+
+    states: dict[str, State] = {}
+    for file in present:
+        found = sha256(shelf.path(file.file), count(file.file))
+        states[file.file] = "verified" if found == shelf.sha256(file) else "unverified"
+        if remembers and states[file.file] == "verified":
+            shelf.record(file.file, found)
+        elif remembers:
+            with shelf.changing() as memory:
+                memory.files.pop(file.file, None)
+    for name in made:
+        record = shelf.memory().files[name]
+        if sha256(shelf.path(name), count(name)) != record.sha256:
+            if not remembers:
+                raise WeightsInvalid(f"{shelf.path(name)} is not what was made; it must be made anew.")
+            shelf.forget(name)  # made anew from its sources when it is next wanted
+        elif remembers:
+            shelf.record(name, record.sha256, record.made_of, record.maker)
+    return tuple(
+        item._replace(state=states.get(item.file.file, item.state)) for item in status.items(lock, shelf, model)
+    )
+
+
+def prune(lock: Lock, shelf: Shelf) -> tuple[tuple[str, int], ...]:
+    """Delete what no model needs, and return the names and sizes of what is gone.
+
+    That is: parts of downloads and of conversions, copies that are no longer what was made, and files that are in the
+    lock no more. Originals that have a copy stay: the copy may be in 16 bits, and freeing them is asked for by --slim.
+    """
+    parts = [
+        *hub.cache_folder().glob(f"*/blobs/*{hub.PART}"),
+        *shelf.root.rglob(f"*{hub.PART}"),
+        *shelf.root.rglob(f"*{PART}"),
+    ]
+    gone = []
+    for path in sorted(parts):
+        gone.append((str(path), path.stat().st_size))
+        path.unlink()
+    known = {file.file for file in lock.files}
+    for name, record in shelf.memory().files.items():
+        whole = shelf.untouched(name, record) or (
+            shelf.path(name).is_file() and sha256(shelf.path(name)) == record.sha256
+        )
+        if not whole if record.made_of else name not in known:
+            gone.append((name, free(shelf, name)))
+    return tuple(gone)
+
+
+def free(shelf: Shelf, name: str) -> int:
+    """Delete a file of the shelf, and its bytes in huggingface_hub's cache; return how many they were."""
+    path = shelf.path(name)
+    if not path.is_file():
+        shelf.forget(name)
+        return 0
+    size = path.stat().st_size
+    if path.is_symlink():
+        pointer = path.readlink()
+        if pointer.is_relative_to(hub.cache_folder()):
+            content = pointer.resolve()
+            if content.is_relative_to(hub.cache_folder().resolve()):
+                content.unlink(missing_ok=True)
+            pointer.unlink(missing_ok=True)
+    shelf.forget(name)
+    return size

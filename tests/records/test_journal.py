@@ -1,0 +1,685 @@
+"""A folder of results survives whatever happens to those who work on it, and is shared by several."""
+
+import errno
+import inspect
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from seesr_cli import __version__
+from seesr_cli.files import replacing
+from seesr_cli.records import journal as journal_module
+from seesr_cli.records.journal import JOURNAL, LOCK, Journal, Key, _holders
+
+OLD, NEW = Key("0" * 64, "1" * 64, "2" * 64), Key("3" * 64, "1" * 64, "2" * 64)
+
+
+def contents(target: Path, key: Key) -> bytes:
+    """What the tests and their processes make: it says what it was made from."""
+    return (target.name + " " + key.input + "\n").encode("utf-8", "surrogateescape") * 200
+
+
+def make(journal: Journal, target: Path, key: Key, overwrite: bool = False) -> None:
+    """Put the result of `key` at `target`, in several writes, and tell the journal."""
+    with replacing(target, overwrite) as file:
+        half = len(contents(target, key)) // 2
+        file.write(contents(target, key)[:half])
+        file.flush()
+        file.write(contents(target, key)[half:])
+        journal.record(target, key, file, 0.5)
+
+
+PROGRAM = f"""
+import os, random, signal, sys, time
+from pathlib import Path
+from seesr_cli.files import replacing
+from seesr_cli.records.journal import Journal, Key
+OLD, NEW = Key(*{tuple(OLD)}), Key(*{tuple(NEW)})
+{inspect.getsource(contents)}
+{inspect.getsource(make)}
+"""
+
+
+def child(code: str, *arguments: str | Path, **environment: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", PROGRAM + textwrap.dedent(code), *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=os.environ | environment, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def line_of(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip("\n")
+
+
+def go_on(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def ended(process: "subprocess.Popen[str]") -> str:
+    """Return what a child that ended well has printed."""
+    shown, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return shown
+
+
+def parts(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.suffix == ".part"]
+
+
+# --- what is at a target -----------------------------------------------------------------------------------------
+
+
+def test_a_result_is_done_under_its_key_stale_under_others_and_absent_without_its_file(tmp_path: Path) -> None:
+    journal, target = Journal.open(tmp_path), tmp_path / "a.png"
+    assert journal.state(target, NEW) == "absent"
+    make(journal, target, NEW)
+    for seen in (journal, Journal.open(tmp_path)):
+        assert seen.state(target, NEW) == "done"
+        for field in Key._fields:
+            assert seen.state(target, NEW._replace(**{field: "f" * 64})) == "stale"
+    target.unlink()
+    assert journal.state(target, NEW) == "absent"
+    assert journal.notes == []
+
+
+def test_who_does_not_have_the_weights_is_told_of_results_of_any(tmp_path: Path) -> None:
+    journal, target = Journal.open(tmp_path), tmp_path / "a.png"
+    make(journal, target, NEW)
+    assert journal.state(target, NEW._replace(weights="")) == "done"
+    assert journal.state(target, OLD._replace(weights="")) == "stale"
+
+
+def test_a_line_says_what_was_made_from_what_in_ascii(tmp_path: Path) -> None:
+    target = tmp_path / "inner" / "é.png"
+    target.parent.mkdir()
+    make(Journal.open(tmp_path), target, NEW)
+    (line,) = (tmp_path / JOURNAL).read_bytes().decode("ascii").splitlines()
+    assert json.loads(line) == {
+        "v": 1,
+        "output": "inner/é.png",
+        "input": NEW.input,
+        "settings": NEW.settings,
+        "weights": NEW.weights,
+        "sha256": subprocess.run(["sha256sum", target], capture_output=True, text=True).stdout.lstrip("\\").split()[0],
+        "bytes": target.stat().st_size,
+        "mtime_ns": target.stat().st_mtime_ns,
+        "seconds": 0.5,
+        "seesr": __version__,
+    }
+
+
+def test_what_is_somebody_elses_is_foreign(tmp_path: Path) -> None:
+    journal, target = Journal.open(tmp_path), tmp_path / "a.png"
+    target.write_text("mine")
+    assert journal.state(target, NEW) == "foreign"
+    target.unlink()
+    make(journal, tmp_path / "b.png", NEW)
+    (tmp_path / "b.png").rename(target)
+    assert journal.state(target, NEW) == "foreign"  # known by its name, too
+    target.unlink()
+    make(journal, target, NEW)
+    target.unlink()
+    for elsewhere in ("nowhere", "b.png"):
+        target.symlink_to(elsewhere)
+        assert journal.state(target, NEW) == "foreign"
+        target.unlink()
+    target.mkdir()
+    assert journal.state(target, NEW) == "foreign"
+
+
+def test_a_result_that_was_edited_is_foreign_whatever_its_size_and_the_clock(tmp_path: Path) -> None:
+    journal, target = Journal.open(tmp_path), tmp_path / "a.png"
+    make(journal, target, NEW)
+    whole, times = target.read_bytes(), target.stat()
+    for edited in (whole + b"!", whole[:-1], b"!" + whole[1:]):
+        target.write_bytes(edited)
+        os.utime(target, ns=(0, 0))  # the clock went backwards
+        assert journal.state(target, NEW) == "foreign"
+        assert Journal.open(tmp_path).state(target, OLD) == "foreign"
+    target.write_bytes(whole)
+    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert journal.state(target, NEW) == "done"
+
+
+def test_a_copy_that_lost_its_time_is_known_by_its_bytes_which_are_read_once(tmp_path: Path) -> None:
+    journal, target = Journal.open(tmp_path), tmp_path / "a.png"
+    make(journal, target, NEW)
+    os.utime(target, ns=(1, 1))
+    assert journal.state(target, NEW) == "done"
+    assert journal.state(target, OLD) == "stale"
+    changed = target.read_bytes()[::-1]
+    with target.open("r+b") as file:
+        file.write(changed)
+    os.utime(target, ns=(1, 1))
+    assert journal.state(target, NEW) == "done"  # remembered: size and time are the same
+    assert Journal.open(tmp_path).state(target, NEW) == "foreign"
+
+
+def test_results_that_share_size_and_time_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
+    """A coarse clock, and a run that was ended before the rename: the old file is no result of the new key."""
+    journal, target = Journal.open(tmp_path), tmp_path / "a.png"
+    make(journal, target, OLD)
+    time_of_both = target.stat().st_mtime_ns
+    with replacing(tmp_path / "part that stays") as file:
+        file.write(contents(target, NEW))
+        file.flush()
+        os.utime(file.fileno(), ns=(time_of_both, time_of_both))
+        journal.record(target, NEW, file, 1)
+    assert journal.state(target, OLD) == "done"
+    assert journal.state(target, NEW) == "stale"
+    assert Journal.open(tmp_path).state(target, NEW) == "stale"
+
+
+def test_a_result_that_two_keys_give_is_done_under_both(tmp_path: Path) -> None:
+    journal, target = Journal.open(tmp_path), tmp_path / "a.png"
+    make(journal, target, OLD)
+    with replacing(target, overwrite=True) as file:
+        file.write(contents(target, OLD))
+        journal.record(target, NEW, file, 1)
+    assert [journal.state(target, key) for key in (OLD, NEW)] == ["done", "done"]
+
+
+def test_a_name_without_contents_that_a_cut_off_move_left_may_be_replaced(tmp_path: Path) -> None:
+    journal, target = Journal.open(tmp_path), tmp_path / "a.png"
+    target.touch()
+    assert journal.state(target, NEW) == "foreign"
+    target.unlink()
+    make(journal, target, NEW)
+    target.write_bytes(b"")
+    assert journal.state(target, NEW) == "stale"
+
+
+def test_results_are_found_again_when_the_folder_has_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here" / "inner").mkdir(parents=True)
+    make(Journal.open(tmp_path / "here"), tmp_path / "here" / "inner" / "a.png", NEW)
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "there")
+    for folder in (Path(), tmp_path / "there", Path("../there/inner/..")):
+        for target in (Path("inner/a.png"), tmp_path / "there" / "inner" / "a.png"):
+            assert Journal.open(folder).state(target, NEW) == "done"
+
+
+@given(st.binary(min_size=1, max_size=251).filter(lambda name: not {0, ord("/")} & set(name)))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_name_that_a_file_can_have_is_remembered(tmp_path: Path, name: bytes) -> None:
+    target = tmp_path / os.fsdecode(name + b".png")
+    journal = Journal.open(tmp_path)
+    if journal.state(target, NEW) == "absent":
+        make(journal, target, NEW)
+    assert Journal.open(tmp_path).state(target, NEW) == "done"
+
+
+def test_names_are_the_same_in_every_locale(tmp_path: Path) -> None:
+    folder, names = tmp_path / "ö", [b"\xc3\xa9\n.png", b"\xff'\".png", b"plain.png"]
+    folder.mkdir()
+    code = """
+        journal = Journal.open(Path(sys.argv[1]))
+        for name in sys.argv[2:]:
+            print(ascii(name), journal.state(journal.folder / name, NEW))
+            if journal.state(journal.folder / name, NEW) == "absent":
+                make(journal, journal.folder / name, NEW)
+    """
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    utf8 = {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
+    first = ended(child(code, folder, os.fsdecode(names[0]), os.fsdecode(names[1]), **plain))
+    assert first.splitlines() == [r"'\udcc3\udca9\n.png' absent", r"""'\udcff\'".png' absent"""]
+    second = ended(child(code, folder, *map(os.fsdecode, names), **utf8))
+    assert [line.split()[-1] for line in second.splitlines()] == ["done", "done", "absent"]
+    third = ended(child(code, folder, *map(os.fsdecode, names), **plain))
+    assert [line.split()[-1] for line in third.splitlines()] == ["done", "done", "done"]
+
+
+# --- a journal that something happened to ------------------------------------------------------------------------
+
+
+def test_a_journal_is_opened_without_a_trace(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "none" / "yet")
+    assert journal.state(tmp_path / "none" / "yet" / "a.png", NEW) == "absent"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_line_cut_short_at_any_byte_costs_itself_alone(tmp_path: Path) -> None:
+    a, b, c = (tmp_path / name for name in ("a.png", "b.png", "c.png"))
+    journal = Journal.open(tmp_path)
+    make(journal, a, NEW)
+    make(journal, b, NEW)
+    whole = journal.path.read_bytes()
+    begin = whole.index(b"\n") + 1
+    for end in range(begin, len(whole)):
+        for tail in (b"", b"\0" * (len(whole) - end), b"\xff\xfe{")[: 3 if end % 50 == 0 else 1]:
+            journal.path.write_bytes(whole[:end] + tail)
+            seen = Journal.open(tmp_path)
+            complete = end == len(whole) - 1 and not tail
+            assert seen.state(a, NEW) == "done"
+            assert seen.state(b, NEW) == ("done" if complete else "foreign")
+            assert bool(seen.notes) == (not complete and (end > begin or bool(tail)))
+            c.unlink(missing_ok=True)
+            with c.open("x+b") as file:
+                file.write(b"c")
+                seen.record(c, NEW, file, 1)
+            for again in (seen, Journal.open(tmp_path)):
+                states = ["done", "done" if complete else "foreign", "done"]
+                assert [again.state(path, NEW) for path in (a, b, c)] == states
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\0" * 5000,
+        b"\xff\xfe" + "ü".encode("utf-16") * 50,
+        b"[" * 100_000,
+        b"9" * 10_000,
+        b"{}\n[]\n7\nnull\n\n",
+        b'{"v": 1}\n{"v": "1"}\n{"v": 1, "output": "a.png", "input": 1}',
+        b'{"v":1,"output":"a.png","input":"i","settings":[],"weights":"w","sha256":"s","bytes":1,"mtime_ns":1}',
+        b'{"v":1,"output":"a.png","input":"i","settings":"s","weights":"w","sha256":"s","bytes":NaN,"mtime_ns":1}',
+        b'{"v":0,"output":"a.png","input":"i","settings":"s","weights":"w","sha256":"s","bytes":1,"mtime_ns":1}',
+    ],
+)
+def test_a_journal_of_garbage_is_told_of_and_goes_on(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / JOURNAL).write_bytes(text)
+    (tmp_path / "a.png").write_bytes(b"!")
+    journal = Journal.open(tmp_path)
+    assert len(journal.notes) == 1
+    assert "cannot be read" in journal.notes[0]
+    assert journal.state(tmp_path / "a.png", NEW) == "foreign"
+    make(journal, tmp_path / "b.png", NEW)
+    assert Journal.open(tmp_path).state(tmp_path / "b.png", NEW) == "done"
+
+
+def test_lines_of_a_later_version_are_told_of_and_fields_that_it_added_are_not_minded(tmp_path: Path) -> None:
+    journal, a, b = Journal.open(tmp_path), tmp_path / "a.png", tmp_path / "b.png"
+    make(journal, a, NEW)
+    make(journal, b, NEW)
+    first, second = (json.loads(line) for line in journal.path.read_text().splitlines())
+    journal.path.write_text("".join(json.dumps(line) + "\n" for line in (first | {"v": 2}, second | {"mood": "good"})))
+    journal = Journal.open(tmp_path)
+    assert journal.notes == [
+        f"{journal.path}: 1 line of a later version of seesr; results told of there are left alone."
+    ]
+    assert (journal.state(a, NEW), journal.state(b, NEW)) == ("foreign", "done")
+
+
+def test_lines_that_are_there_twice_count_once(tmp_path: Path) -> None:
+    journal, target = Journal.open(tmp_path), tmp_path / "a.png"
+    make(journal, target, NEW)
+    journal.path.write_bytes(journal.path.read_bytes() * 3)
+    journal = Journal.open(tmp_path)
+    assert journal.state(target, NEW) == "done"
+    assert journal.notes == []
+
+
+def test_a_journal_that_was_begun_anew_is_read_anew(tmp_path: Path) -> None:
+    journal, other = Journal.open(tmp_path), Journal.open(tmp_path)
+    make(journal, tmp_path / "a.png", NEW)
+    make(journal, tmp_path / "b.png", NEW)
+    journal.path.unlink()
+    assert journal.state(tmp_path / "a.png", NEW) == "done"
+    make(other, tmp_path / "c.png", NEW)
+    assert journal.state(tmp_path / "c.png", NEW) == "done"
+
+
+def test_a_journal_that_cannot_be_kept_costs_no_picture(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).mkdir()
+    journal = Journal.open(tmp_path)
+    make(journal, tmp_path / "a.png", NEW)
+    assert (tmp_path / "a.png").read_bytes() == contents(tmp_path / "a.png", NEW)
+    assert journal.state(tmp_path / "a.png", NEW) == "foreign"
+    assert ["cannot be read" in note for note in journal.notes] == [True, False]
+    assert "cannot be written" in journal.notes[1]
+
+
+def test_a_full_disk_leaves_a_note_and_a_journal_that_heals(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: it too cuts a write short."""
+    code = """
+        import resource
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        journal = Journal.open(Path(sys.argv[1]))
+        make(journal, journal.folder / "a.png", NEW)
+        size = journal.path.stat().st_size + 50
+        with (journal.folder / "b.png").open("x+b") as file:
+            file.write(b"b")
+            file.flush()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            journal.record(journal.folder / "b.png", NEW, file, 1)
+        print(*journal.notes)
+    """
+    shown = ended(child(code, tmp_path))
+    assert f"{tmp_path / JOURNAL} cannot be written (File too large)" in shown
+    assert not (tmp_path / JOURNAL).read_bytes().endswith(b"\n")
+    journal = Journal.open(tmp_path)
+    make(journal, tmp_path / "c.png", NEW)
+    found = [Journal.open(tmp_path).state(tmp_path / name, NEW) for name in ("a.png", "b.png", "c.png")]
+    assert found == ["done", "foreign", "done"]
+
+
+# --- ended at any moment -----------------------------------------------------------------------------------------
+
+
+def kill_at_lines(folder: Path, step: int) -> None:
+    """Kill a process at every `step`-th line of files.py and journal.py that the making of a result executes."""
+    code = """
+        import seesr_cli.files, seesr_cli.records.journal
+        watched = (seesr_cli.files.__file__, seesr_cli.records.journal.__file__)
+
+        def killed_at(number):
+            left = number
+            def trace(frame, event, argument):
+                nonlocal left
+                if frame.f_code.co_filename not in watched:
+                    return None
+                left -= event == "line"
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return trace
+            return trace
+
+        root = Path(sys.argv[1])
+        for before in (False, True):
+            for number in range(0, 10_000, int(sys.argv[2])):
+                folder = root / f"{before}-{number}"
+                folder.mkdir()
+                target = folder / "a.png"
+                if before:
+                    make(Journal.open(folder), target, OLD)
+                child = os.fork()
+                if not child:
+                    sys.settrace(killed_at(number))
+                    journal = Journal.open(folder)
+                    with journal.claim(target) as mine:
+                        assert mine
+                        make(journal, target, NEW, overwrite=journal.state(target, NEW) == "stale")
+                    os._exit(0)
+                status = os.waitpid(child, 0)[1]
+                journal = Journal.open(folder)
+                state = journal.state(target, NEW)
+                now = target.read_bytes() if target.exists() else None
+                expected = {None: "absent", contents(target, OLD): "stale", contents(target, NEW): "done"}
+                assert state == expected[now], (before, number, state)
+                assert now or not before
+                with journal.claim(target) as mine:
+                    assert mine
+                    if state != "done":
+                        make(journal, target, NEW, overwrite=state == "stale")
+                assert Journal.open(folder).state(target, NEW) == "done"
+                assert target.read_bytes() == contents(target, NEW)
+                assert not Journal.open(folder).notes
+                if status == 0:
+                    break
+            print(number)
+    """
+    counts = [int(line) for line in ended(child(code, folder, str(step))).splitlines()]
+    assert len(counts) == 2
+    assert min(counts) > 60
+
+
+def test_killed_at_every_seventh_line_nothing_is_lost_or_taken_for_something_else(tmp_path: Path) -> None:
+    kill_at_lines(tmp_path, 7)
+
+
+@pytest.mark.slow
+def test_killed_at_every_line_nothing_is_lost_or_taken_for_something_else(tmp_path: Path) -> None:
+    kill_at_lines(tmp_path, 1)
+
+
+def kill_at_random(folder: Path, rounds: int, targets: int) -> int:
+    """Kill a process that makes `targets` results over and over, `rounds` times; return how many it made at least."""
+    code = """
+        journal = Journal.open(Path(sys.argv[1]))
+        print("ready", flush=True)
+        for target in (journal.folder / f"{number}.png" for number in range(int(sys.argv[2]))):
+            key = NEW if sys.argv[3] == "new" else OLD
+            with journal.claim(target) as mine:
+                state = journal.state(target, key)
+                assert mine and state != "foreign"
+                if state != "done":
+                    make(journal, target, key, overwrite=state == "stale")
+                    print(target.name, flush=True)
+    """
+    chance = random.Random(4)
+    made = 0
+    for number in range(rounds):
+        key, name = (NEW, "new") if number // 5 % 2 else (OLD, "old")
+        process = child(code, folder, str(targets), name)
+        assert line_of(process) == "ready"
+        made += sum(line_of(process) != "" for _ in range(chance.randrange(4)))
+        time.sleep(chance.uniform(0, 0.01))
+        process.kill()
+        process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL)
+        journal = Journal.open(folder)
+        for target in (folder / f"{index}.png" for index in range(targets)):
+            now = target.read_bytes() if target.exists() else None
+            expected = {None: "absent", contents(target, key): "done"}
+            assert journal.state(target, key) == expected.get(now, "stale")
+            assert now in (None, contents(target, OLD), contents(target, NEW))
+        assert journal.notes == []
+        assert len(parts(folder)) <= 2 * (number + 1)  # of the picture and, the first time, of the journal
+    return made
+
+
+def test_killed_at_random_moments_it_goes_on_from_what_is_there(tmp_path: Path) -> None:
+    assert kill_at_random(tmp_path, 20, 30) > 15
+
+
+@pytest.mark.slow
+def test_killed_at_hundreds_of_random_moments_it_goes_on_from_what_is_there(tmp_path: Path) -> None:
+    assert kill_at_random(tmp_path, 300, 50) > 300
+
+
+# --- several at work ---------------------------------------------------------------------------------------------
+
+SHARING = """
+    journal = Journal.open(Path(sys.argv[1]))
+    targets = [journal.folder / f"inner {number % 3}" / f"{number}.png" for number in range(200)]
+    random.Random(sys.argv[2]).shuffle(targets)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for target in targets:
+        with journal.claim(target) as mine:
+            state = journal.state(target, NEW) if mine else "done"
+            assert state in ("absent", "done"), state  # what the others wrote meanwhile is known
+            if state == "absent":
+                target.parent.mkdir(exist_ok=True)
+                make(journal, target, NEW)
+                print(target.name, flush=True)
+    assert not journal.notes, journal.notes
+"""
+
+
+@pytest.mark.parametrize("orders", [[1, 1], [1, 2, 3, 4]])
+def test_processes_that_share_a_folder_make_each_result_once(tmp_path: Path, orders: list[int]) -> None:
+    folder = tmp_path / "out"
+    processes = [child(SHARING, folder, str(order)) for order in orders]
+    for process in processes:
+        assert line_of(process) == "ready"
+    for process in processes:
+        go_on(process)
+    made = [ended(process).split() for process in processes]
+    assert sorted(itertools.chain(*made)) == sorted(f"{number}.png" for number in range(200))
+    assert all(made)
+    told = [json.loads(line)["output"] for line in (folder / JOURNAL).read_text().splitlines() if line]
+    assert len(told) == len(set(told)) == 200  # empty lines are allowed: a line of another half visible at one's turn
+    journal = Journal.open(folder)
+    states = {journal.state(path, NEW) for path in folder.glob("*/*.png")}
+    assert states == {"done"}
+    assert not parts(folder)
+
+
+def test_lines_of_processes_that_write_at_once_are_all_readable(tmp_path: Path) -> None:
+    code = """
+        journal = Journal.open(Path(sys.argv[1]))
+        for number in range(100):
+            make(journal, journal.folder / f"{sys.argv[2]}-{number}.png", NEW)
+        assert not journal.notes, journal.notes
+    """
+    for process in [child(code, tmp_path, str(number)) for number in range(4)]:
+        ended(process)
+    journal = Journal.open(tmp_path)
+    assert journal.notes == []
+    assert [journal.state(path, NEW) for path in tmp_path.glob("*.png")] == ["done"] * 400
+
+
+@pytest.mark.parametrize("half", [1, 100, -1])
+def test_a_line_that_is_finished_while_its_half_is_read_is_known(
+    tmp_path: Path, half: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "a.png"
+    make(Journal.open(tmp_path), target, NEW)
+    line = (tmp_path / JOURNAL).read_bytes()
+    (tmp_path / JOURNAL).write_bytes(line[:half])
+    real = journal_module._parsed
+
+    def finished_meanwhile(text: bytes) -> object:
+        if text == line[:half] and (tmp_path / JOURNAL).stat().st_size < len(line):
+            (tmp_path / JOURNAL).write_bytes(line)
+        return real(text)
+
+    monkeypatch.setattr(journal_module, "_parsed", finished_meanwhile)
+    journal = Journal.open(tmp_path)
+    assert (tmp_path / JOURNAL).read_bytes() == line
+    assert journal.state(target, NEW) == "done"
+    make(journal, tmp_path / "b.png", NEW)
+    assert journal.state(tmp_path / "b.png", NEW) == "done"
+
+
+HOLDING = """
+    journal = Journal.open(Path(sys.argv[1]))
+    with journal.claim(journal.folder / "a.png") as mine:
+        print(mine, flush=True)
+        sys.stdin.readline()
+    print("given back", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_claim_holds_against_other_processes_until_its_block_ends(tmp_path: Path) -> None:
+    journal, a, b = Journal.open(tmp_path), tmp_path / "a.png", tmp_path / "b.png"
+    process = child(HOLDING, tmp_path)
+    assert line_of(process) == "True"
+    with journal.claim(a) as mine, journal.claim(b) as other:
+        assert (mine, other) == (False, True)
+    go_on(process)
+    assert line_of(process) == "given back"
+    with journal.claim(a) as mine:
+        assert mine
+        second = child(HOLDING, tmp_path)
+        assert line_of(second) == "False"
+        second.communicate("\n\n")
+    ended(process)
+    assert journal.notes == []
+
+
+def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
+    process = child(HOLDING, tmp_path)
+    assert line_of(process) == "True"
+    process.kill()
+    process.communicate()
+    with Journal.open(tmp_path).claim(tmp_path / "a.png") as mine:
+        assert mine
+
+
+def test_a_claim_is_given_once_to_this_process_too(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    target = tmp_path / "a.png"
+    first, second, third = Journal.open(tmp_path), Journal.open(tmp_path), Journal.open(tmp_path / "link")
+    with first.claim(target) as mine:
+        assert mine
+        for journal, name in ((first, target), (second, target), (third, tmp_path / "link" / "a.png")):
+            with journal.claim(name) as again:
+                assert not again
+            with journal.claim(name.with_name("b.png")) as other:
+                assert other
+        # What the others did has not let go of it.
+        process = child(HOLDING, tmp_path)
+        assert line_of(process) == "False"
+        process.communicate("\n\n")
+    with second.claim(target) as mine:
+        assert mine
+
+
+def test_a_claim_ends_when_its_block_fails_and_leaves_no_descriptor(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for number in range(50):
+        a, b = tmp_path / f"{number}.png", tmp_path / "b.png"
+        with suppress(KeyboardInterrupt), journal.claim(a) as mine, journal.claim(b) as other:
+            assert mine
+            assert other
+            raise KeyboardInterrupt
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert not _holders
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+    assert (tmp_path / LOCK).stat().st_size == 0
+
+
+@pytest.mark.parametrize("obstacle", ["a folder at the lock's name", "a file at the folder's name"])
+def test_where_there_are_no_locks_every_claim_is_granted_and_a_note_says_so(tmp_path: Path, obstacle: str) -> None:
+    folder = tmp_path / "out"
+    (folder / LOCK).mkdir(parents=True) if obstacle.startswith("a folder") else folder.touch()
+    journal = Journal.open(folder)
+    assert journal.notes == []
+    for _ in range(2):
+        with journal.claim(folder / "a.png") as mine, journal.claim(folder / "a.png") as again:
+            assert mine
+            assert again
+    assert len(journal.notes) == 1
+    assert f"{folder} has no locks" in journal.notes[0]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_that_refuses_locks_refuses_no_claim(tmp_path: Path, number: int) -> None:
+    """The system call itself answers so: no file system here does."""
+    code = """
+        import fcntl
+        def refused(*_):
+            raise OSError(int(sys.argv[2]), "no locks")
+        fcntl.lockf = refused
+        journal = Journal.open(Path(sys.argv[1]))
+        with journal.claim(journal.folder / "a.png") as mine:
+            print(mine, *journal.notes)
+    """
+    shown = ended(child(code, tmp_path, str(number)))
+    assert shown == f"True {tmp_path} has no locks (no locks): two runs there would not know of each other.\n"
+
+
+@pytest.mark.slow
+def test_a_journal_of_a_hundred_thousand_lines_opens_in_two_seconds_and_100_megabytes(tmp_path: Path) -> None:
+    journal, target = Journal.open(tmp_path), tmp_path / "a.png"
+    make(journal, target, NEW)
+    line = json.loads(journal.path.read_text())
+    with journal.path.open("a") as file:
+        for number in range(100_000):
+            name = f"holidays/2019/august/IMG_{number:06}_x4.png"
+            hashes = dict.fromkeys(("input", "sha256"), f"{number:064x}")
+            file.write(json.dumps(line | hashes | {"output": name}) + "\n")
+    code = """
+        import resource
+
+        def resident():
+            return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+        before, start = resident(), time.process_time()
+        journal = Journal.open(Path(sys.argv[1]))
+        took, more = time.process_time() - start, resident() - before
+        assert journal.state(journal.folder / "a.png", NEW) == "done"
+        print(took, more / 2**20)
+    """
+    seconds, megabytes = map(float, ended(child(code, tmp_path)).split())
+    print(f"{seconds:.2f} s, {megabytes:.0f} MB")
+    assert seconds < 2
+    assert megabytes < 100

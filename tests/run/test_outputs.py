@@ -1,0 +1,621 @@
+"""What the person named becomes jobs: the pictures, and where their results go."""
+
+import io
+import os
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seesr_cli.errors import OutputUnwritable, UsageError
+from seesr_cli.run import outputs
+from seesr_cli.run.outputs import Job, Source, find, left_alone, plan
+from seesr_cli.settings import Format
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def touch(*names: str) -> None:
+    """Put empty files there; nobody here looks into them."""
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def found(*inputs: str, lists: tuple[str, ...] = (), output: str | None = None, name: str | None = None) -> list[str]:
+    return [str(source.path) for source in find(inputs, lists, output=output, name=name).pictures]
+
+
+# --- folders -----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_all_its_pictures_in_natural_order_its_own_first(here: Path) -> None:
+    touch("in/b10.png", "in/b9.JPG", "in/A.webp", "in/a/z.png", "in/folder.png/2/c.tif", "in/folder.png/10/c.tif")
+    assert found("in") == [
+        "in/A.webp",
+        "in/b9.JPG",
+        "in/b10.png",
+        "in/a/z.png",
+        "in/folder.png/2/c.tif",
+        "in/folder.png/10/c.tif",
+    ]
+    places = [str(source.relative) for source in find(["in"]).pictures]
+    assert places == ["A.webp", "b9.JPG", "b10.png", "a/z.png", "folder.png/2/c.tif", "folder.png/10/c.tif"]
+
+
+def test_hidden_and_system_files_are_ignored_and_what_else_is_no_picture_is_named(here: Path) -> None:
+    touch("in/a.jpg", "in/.b.jpg", "in/._a.jpg", "in/.git/c.jpg", "in/__MACOSX/c.jpg", "in/@eaDir/c.jpg")
+    touch("in/$RECYCLE.BIN/c.jpg", "in/lost+found/c.jpg", "in/Thumbs.db", "in/desktop.ini", "in/.DS_Store", "in/Icon\r")
+    touch("in/b.mov", "in/sub/a.txt", "in/notes")
+    sources = find(["in"])
+    assert [str(source.path) for source in sources.pictures] == ["in/a.jpg"]
+    assert [str(path) for path in sources.strangers] == ["in/b.mov", "in/notes", "in/sub/a.txt"]
+    assert sources.notes == ()
+
+
+def test_what_a_run_leaves_is_no_stranger(here: Path) -> None:
+    touch("in/a.jpg", "in/a_x4.png", "in/a_x4.json", "in/a_x4.txt", "in/a.txt", "in/compare.html")
+    touch("in/.seesr-journal.jsonl", "in/.seesr-0123.part", "in/a_x4.latent.safetensors")
+    assert find(["in"]).strangers == ()
+
+
+def test_strangers_are_counted_and_the_first_ones_named() -> None:
+    assert left_alone([Path("a.txt")]) == "1 file is no picture: a.txt."
+    many = [Path(f"{number}.mov") for number in range(5)]
+    assert left_alone(many) == "5 files are no pictures: 0.mov, 1.mov, 2.mov, and 2 more."
+
+
+def test_earlier_results_are_passed_over_and_named_in_every_folder(here: Path) -> None:
+    touch("in/a.jpg", "in/a_x4.png", "in/a_x2.5.webp", "in/alone_x4.png", "in/a_xy.png", "in/sub/b.png")
+    touch("in/sub/b_xw3000h2000.jpg", "in/sub/a_x4.png")
+    sources = find(["in"])
+    names = [str(source.path) for source in sources.pictures]
+    assert names == ["in/a.jpg", "in/a_xy.png", "in/alone_x4.png", "in/sub/a_x4.png", "in/sub/b.png"]
+    assert sources.notes == (
+        "in/a_x2.5.webp and 2 more: passed over as earlier results; name them to restore them too",
+    )
+    assert found("in/a_x4.png") == ["in/a_x4.png"]
+
+
+@pytest.mark.parametrize("name", ["{stem}_big{suffix}", "x{scale} {name}{suffix}", "{stem}-{stem}.png"])
+def test_the_results_of_a_pattern_are_no_inputs_of_its_second_run(here: Path, name: str) -> None:
+    touch("in/a.jpg", "in/sub/b c.png")
+    first = plan(find(["in"], name=name).pictures, None, name, "2.5")
+    touch(*(str(job.target) for job in first))
+    assert plan(find(["in"], name=name).pictures, None, name, "2.5") == first
+
+
+def test_a_pattern_that_keeps_the_stem_makes_no_picture_a_result(here: Path) -> None:
+    touch("in/a.jpg", "in/a.webp", "in/a.png")
+    assert len(found("in", name="{stem}{suffix}")) == 3
+    assert len(found("in", name="{stem}{suffix}", output="out")) == 3
+
+
+@pytest.mark.parametrize("output", ["in/out", "in/out/", "./in/sub/../out", "in"])
+def test_a_second_run_finds_what_the_first_one_found(here: Path, output: str) -> None:
+    touch("in/a.jpg", "in/sub/b.jpg")
+    first = plan(find(["in"], output=output).pictures, output, "{stem}_big{suffix}")
+    touch(*(str(job.target) for job in first))
+    second = find(["in"], output=output, name="{stem}_big{suffix}")
+    assert plan(second.pictures, output, "{stem}_big{suffix}") == first
+    if output != "in":
+        assert second.notes == ("in/out: not searched, the results go there",)
+
+
+def test_the_folder_of_the_results_is_no_input_among_others(here: Path) -> None:
+    touch("a.jpg", "b/c.jpg", "out/d_x4.png")
+    assert found("a.jpg", "b", "out", output="out") == ["a.jpg", "b/c.jpg"]
+    assert found("*", output="out") == ["a.jpg", "b/c.jpg"]
+    assert found("out", output="out") == ["out/d_x4.png"]
+
+
+def test_the_one_result_is_no_input_of_the_second_run(here: Path) -> None:
+    touch("in/a.jpg", "in/best.png")
+    assert found("in", output="in/best.png") == ["in/a.jpg"]
+
+
+def test_links_to_folders_are_not_followed_and_links_to_pictures_are_pictures(here: Path) -> None:
+    touch("in/a.jpg", "else/b.jpg")
+    Path("in/loop").symlink_to(here / "in")
+    Path("in/else").symlink_to(here / "else")
+    Path("in/itself").symlink_to("itself")
+    Path("in/c.jpg").symlink_to(here / "else" / "b.jpg")
+    Path("in/gone.jpg").symlink_to("nowhere")
+    sources = find(["in"])
+    assert [str(source.path) for source in sources.pictures] == ["in/a.jpg", "in/c.jpg", "in/gone.jpg"]
+    assert sources.notes == tuple(
+        f"in/{name}: a link to a folder, not followed; name it to search it" for name in ("else", "loop")
+    )
+    assert found("in/else") == ["in/else/b.jpg"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is closed to the superuser")
+def test_a_folder_in_it_that_cannot_be_read_is_a_note(here: Path) -> None:
+    touch("in/a.jpg", "in/closed/b.jpg")
+    Path("in/closed").chmod(0)
+    try:
+        sources = find(["in"])
+        with pytest.raises(UsageError, match="The folder in/closed cannot be read"):
+            find(["in/closed"])
+    finally:
+        Path("in/closed").chmod(0o700)
+    assert len(sources.pictures) == 1
+    assert sources.notes == ("in/closed: not searched, it cannot be read (Permission denied)",)
+
+
+def test_a_tree_deeper_than_a_name_may_be_is_searched_as_far_as_it_can_be(here: Path) -> None:
+    touch("in/a.jpg")
+    descriptor = os.open("in", os.O_RDONLY)
+    for _ in range(20):  # 20 times 250 bytes are more than a path's 4096
+        os.mkdir("d" * 250, dir_fd=descriptor)
+        inner = os.open("d" * 250, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    sources = find(["in"])
+    assert len(sources.pictures) == 1
+    assert "not searched, it cannot be read (File name too long)" in sources.notes[0]
+
+
+def test_a_picture_named_twice_is_there_once_at_its_first_place(here: Path) -> None:
+    touch("a.png", "b.png", "inner/c.png")
+    Path("link").symlink_to(here)
+    again = ["./b.png", "inner/../b.png", "link/b.png", "inner"]
+    assert found("b.png", ".", *again) == ["b.png", "a.png", "inner/c.png"]
+
+
+def test_a_file_is_an_input_whatever_its_name(here: Path) -> None:
+    touch("no suffix", ".hidden", "a.txt", "a[1].jpg", "a1.jpg")
+    assert found("no suffix", ".hidden", "a.txt", "a[1].jpg") == ["no suffix", ".hidden", "a.txt", "a[1].jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("missing.jpg", "missing.jpg is not there: check the name."),
+        ("n" * 300, "is not there: check the name."),
+        ("empty", "empty holds no pictures: name others."),
+        ("hidden", "hidden holds no pictures: name others."),
+        ("other", "other holds no pictures; 2 files are no pictures: other/a.txt, other/b.mov."),
+        ("linked", "linked/in: a link to a folder, not followed"),
+        ("*.jpg", r"*.jpg matches nothing: check the pattern."),
+        ("oth**r/a", "oth**r/a is no pattern: ** stands for folders, as in photos/**/*.jpg."),
+    ],
+)
+def test_an_input_without_a_picture_has_its_sentence(here: Path, name: str, sentence: str) -> None:
+    Path("empty/inner").mkdir(parents=True)
+    touch("hidden/.a.png", "other/b.mov", "other/a.txt")
+    Path("linked").mkdir()
+    Path("linked/in").symlink_to(here)
+    with pytest.raises(UsageError) as caught:
+        find([name])
+    assert sentence in str(caught.value)
+
+
+def test_an_empty_folder_among_others_is_a_note(here: Path) -> None:
+    touch("a.jpg")
+    Path("empty").mkdir()
+    assert find(["empty", "a.jpg"]).notes == ("empty holds no pictures",)
+
+
+def test_an_empty_name_is_not_the_current_folder() -> None:
+    with pytest.raises(UsageError, match="An input is empty"):
+        find([""])
+    with pytest.raises(UsageError, match="--output is empty"):
+        plan([Source(Path("a.png"), Path("a.png"))], "")
+    with pytest.raises(UsageError, match="There is no input"):
+        find([])
+
+
+# --- patterns ----------------------------------------------------------------------------------------------------
+
+
+def test_a_pattern_that_the_shell_left_is_expanded(here: Path) -> None:
+    touch("in/2/a.jpg", "in/10/b.jpg", "in/10/b_x4.png", "in/10/.c.jpg", "in/10/deep/d.jpg", "in/10/e.mov")
+    assert found("in/*/*.jpg") == ["in/2/a.jpg", "in/10/b.jpg"]
+    assert found("in/**/*.jpg") == ["in/2/a.jpg", "in/10/b.jpg", "in/10/deep/d.jpg"]
+    assert found("in/1?") == ["in/10/b.jpg", "in/10/deep/d.jpg"]
+    assert found("in/[0-9]/?.jp*") == ["in/2/a.jpg"]
+    assert found(f"{here}/in/**") == [f"{here}/in/{name}" for name in ("2/a.jpg", "10/b.jpg", "10/deep/d.jpg")]
+    assert [str(source.relative) for source in find(["in/*/*.jpg"]).pictures] == ["2/a.jpg", "10/b.jpg"]
+    assert [str(path) for path in find(["in/10/*"]).strangers] == ["in/10/e.mov"]
+    assert found("in/10/*_x4.png") == ["in/10/b_x4.png"]
+
+
+def test_a_name_with_brackets_wins_over_the_pattern(here: Path) -> None:
+    touch("a[1].jpg", "a1.jpg", "dir[1]/b.jpg")
+    assert found("a[1].jpg", "dir[1]") == ["a[1].jpg", "dir[1]/b.jpg"]
+    Path("a[1].jpg").unlink()
+    assert found("a[1].jpg") == ["a1.jpg"]
+
+
+def test_a_pattern_does_not_run_in_circles(here: Path) -> None:
+    touch("in/a.jpg")
+    for name in ("one", "other"):
+        Path("in", name).symlink_to(here / "in")
+    begun = time.monotonic()
+    assert found("in/**/*.jpg")[0] == "in/a.jpg"
+    assert time.monotonic() - begun < 5
+
+
+# --- lists -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"a.jpg\nb.jpg\n", ["a.jpg", "b.jpg"]),
+        (b"a.jpg\r\n\r\nb.jpg", ["a.jpg", "b.jpg"]),
+        (b"\xef\xbb\xbfa.jpg\n", ["a.jpg"]),
+        (b"a\n.jpg\0 b.jpg\r\0", ["a\n.jpg", " b.jpg\r"]),
+        (b"#1.jpg\n*.jpg\n-\n", ["#1.jpg", "*.jpg", "-"]),
+        (b"\xff\xfe.png\n", [os.fsdecode(b"\xff\xfe.png")]),
+        (b"gone.jpg\n", ["gone.jpg"]),
+        (b"../a.jpg\n/x/b.jpg\n", ["../a.jpg", "/x/b.jpg"]),
+        (b"a.jpg\n" * 3, ["a.jpg"]),
+        (b"n" * 5000, ["n" * 5000]),
+    ],
+)
+def test_a_list_names_its_pictures_as_the_bytes_they_are(here: Path, content: bytes, names: list[str]) -> None:
+    Path("list").write_bytes(content)
+    assert found(lists=("list",)) == names
+    assert [str(source.path) for source in find([], ["-"], stdin=io.BytesIO(content)).pictures] == names
+    assert not any(source.stdin for source in find([], ["list"]).pictures)
+
+
+def test_a_list_may_name_folders_and_its_relative_names_keep_theirs_below_the_output(here: Path) -> None:
+    touch("2019/a.jpg", "2020/b/c.jpg", "2021/d.jpg")
+    Path("list").write_text(f"2019/a.jpg\n2020\n{here}/2021\n{here}/2021/e.jpg\n../{here.name}/2019/f.jpg\n")
+    sources = find([], ["list"])
+    assert [str(source.relative) for source in sources.pictures] == [
+        "2019/a.jpg",
+        "2020/b/c.jpg",
+        "d.jpg",
+        "e.jpg",
+        "f.jpg",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "The list list cannot be read (No such file or directory): check the name."),
+        (b"\n\n", "The list list names nothing: name others."),
+        ("a.jpg\r\n".encode("utf-16"), "The list list is UTF-16: save it as UTF-8."),
+    ],
+)
+def test_a_list_that_is_none_has_its_sentence(here: Path, content: bytes | None, sentence: str) -> None:
+    if content is not None:
+        Path("list").write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        find([], ["list"])
+    assert str(caught.value) == sentence
+
+
+# --- stdin and stdout --------------------------------------------------------------------------------------------
+
+
+def test_a_dash_is_the_picture_on_stdin(here: Path) -> None:
+    touch("-")
+    (piped,) = find(["-"]).pictures
+    assert piped == (Path("-"), Path("stdin"), True)
+    assert len(find(["-", "./-"]).pictures) == 2
+    assert plan([piped], "-") == (Job(piped, None, "png"),)
+    assert plan([piped], "-", kind="webp")[0].kind == "webp"
+    assert plan([piped], "out/")[0].target == Path("out/stdin_x4.png")
+    assert plan([piped], "b.jpg")[0] == Job(piped, Path("b.jpg"), "jpeg")
+    assert plan([piped], "-")[0].sidecar is None
+    assert not outputs.is_there(plan([piped], "-")[0])
+    with pytest.raises(UsageError, match="The picture on stdin has no folder for its result"):
+        plan([piped], None)
+
+
+@pytest.mark.parametrize(("inputs", "lists"), [(["-", "-"], []), (["-"], ["-"]), ([], ["-", "-"])])
+def test_stdin_is_read_once(inputs: list[str], lists: list[str]) -> None:
+    with pytest.raises(UsageError, match="can be used once only"):
+        find(inputs, lists)
+
+
+def test_stdout_takes_one_picture() -> None:
+    with pytest.raises(UsageError, match="takes one picture, but there are 2"):
+        plan([Source(Path(name), Path(name)) for name in ("a.jpg", "b.jpg")], "-")
+
+
+# --- where results go --------------------------------------------------------------------------------------------
+
+
+def targets(
+    names: list[str], output: str | None, name: str | None = None, label: str = "4", kind: Format | None = None
+) -> list[str]:
+    """Where the results of pictures go that were named directly."""
+    return [str(job.target) for job in plan(named(names), output, name, label, kind)]
+
+
+def named(names: list[str]) -> list[Source]:
+    return [Source(Path(name), Path(Path(name).name)) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "kind", "result"),
+    [
+        (None, "4", None, "some/photo.v1_x4.png"),
+        (None, "2.5", "jpeg", "some/photo.v1_x2.5.jpg"),
+        (None, "w3000", "tiff", "some/photo.v1_xw3000.tif"),
+        ("{stem}{suffix}", "4", None, "some/photo.v1.png"),
+        ("{name} {scale}{suffix}", "4", "webp", "some/photo.v1.jpg 4.webp"),
+        ("best of {stem}.jpeg", "4", None, "some/best of photo.v1.jpeg"),
+        ("{stem}.jpg", "4", "jpeg", "some/photo.v1.jpg_"),
+    ],
+)
+def test_the_result_is_beside_its_picture_and_named_by_the_pattern(
+    name: str | None, label: str, kind: Format | None, result: str
+) -> None:
+    source = "some/photo.v1.jpg" if not result.endswith("_") else "some/photo.v1.png"
+    assert targets([source], None, name, label, kind) == [result.removesuffix("_")]
+
+
+def test_the_tree_is_mirrored_below_the_output(here: Path) -> None:
+    touch("in/a.jpg", "in/2019/a.jpg", "in/2019/b/a.jpg")
+    planned = plan(find(["in"]).pictures, "out")
+    assert [str(job.target) for job in planned] == ["out/a_x4.png", "out/2019/a_x4.png", "out/2019/b/a_x4.png"]
+    assert not Path("out").exists()
+    beside = plan(find(["in"]).pictures, None)
+    assert [str(job.target) for job in beside] == ["in/a_x4.png", "in/2019/a_x4.png", "in/2019/b/a_x4.png"]
+
+
+def test_pictures_named_directly_go_straight_into_the_folder(here: Path) -> None:
+    there = str(here)
+    assert targets(["x/a.jpg"], there) == [f"{there}/a_x4.png"]
+    assert targets(["x/a.jpg", "y/b.jpg"], there) == [f"{there}/a_x4.png", f"{there}/b_x4.png"]
+    assert targets(["x/a.jpg"], f"{there}/new/") == [f"{there}/new/a_x4.png"]
+    assert targets(["x/a.jpg"], f"{there}/new") == [f"{there}/new/a_x4.png"]
+    assert targets(["x/a.jpg", "y/b.jpg"], f"{there}/v1.2") == [f"{there}/v1.2/a_x4.png", f"{there}/v1.2/b_x4.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.png", "png"), ("a.JPG", "jpeg"), ("a.webp", "webp"), ("a.tiff", "tiff")]
+)
+def test_one_picture_goes_into_the_file_named_in_the_format_of_its_suffix(here: Path, name: str, kind: Format) -> None:
+    for asked in (None, kind):
+        (job,) = plan(named(["x/b.jpg"]), name, None, "4", asked)
+        assert (job.target, job.kind) == (Path(name), kind)
+
+
+def test_the_sidecar_is_beside_the_result() -> None:
+    assert plan(named(["x/a.jpg"]), None, None, "2.5")[0].sidecar == Path("x/a_x2.5.json")
+
+
+@pytest.mark.parametrize(
+    ("names", "output", "sentence"),
+    [
+        (["a.jpg", "b.jpg"], "file.txt", "file.txt is a file: name a folder with -o for several pictures."),
+        (
+            ["a.jpg", "b.jpg"],
+            "new.png",
+            "new.png names one file, but there are several pictures: name a folder, as new/",
+        ),
+        (["a.jpg"], "file.txt/", "file.txt/ is a file: name a folder"),
+        (["a.jpg"], "new.xyz", "no suffix that is written: end it with one of .png .jpg"),
+        (["a.jpg"], "new/a.png", "cannot be written, there is no folder new: make it first."),
+        (["x/a.jpg", "y/a.png"], "out/", "x/a.jpg and y/a.png would both become out/a_x4.png: tell them apart"),
+        (["x/a.jpg", "y/a.jpg"], "out/", "x/a.jpg and y/a.jpg would both become out/a_x4.png: name one folder that"),
+        (["a.jpg", "a.png"], None, 'would both become a_x4.png: tell them apart with --name "{name}_x{scale}{suffix}"'),
+    ],
+)
+def test_a_place_that_cannot_be_meant_has_its_sentence(
+    here: Path, names: list[str], output: str | None, sentence: str
+) -> None:
+    touch("file.txt")
+    with pytest.raises(UsageError) as caught:
+        targets(names, output)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "sentence"),
+    [
+        ("{stem}_{seed}{suffix}", None, "has a field {seed}: there are {stem} {name} {scale} {suffix}."),
+        ("{stem{suffix}", None, "has a field {stem: there are"),
+        ("{stem!r}{suffix}", None, "has a field {stem!r}: there are"),
+        ("{}{suffix}", None, "has a field {}: there are"),
+        ("stem}{suffix}", None, "has a field }: there are"),
+        ("done/{stem}{suffix}", None, "holds more than a file's name: choose the folder with -o."),
+        ("{stem}\0{suffix}", None, "holds more than a file's name"),
+        (".{stem}{suffix}", None, "makes names that are empty or hidden: begin it with {stem}."),
+        ("{suffix}", None, "makes names that are empty or hidden"),
+        ("", None, "makes names that are empty or hidden"),
+        ("{stem}_big", None, "has no suffix: end it with {suffix}, as {stem}_big{suffix}."),
+        ("{stem}_x{scale}", None, "has no suffix"),
+        ("{stem}.jpg", "png", "does not go with --format png: end it with {suffix}."),
+    ],
+)
+def test_a_pattern_that_makes_no_names_has_its_sentence(name: str, kind: Format | None, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        targets(["a.jpg"], None, name, "4", kind)
+    assert str(caught.value).startswith(f"--name {name} ")
+    assert sentence in str(caught.value)
+
+
+def test_a_name_that_contradicts_the_format_has_its_sentence(here: Path) -> None:
+    with pytest.raises(UsageError, match=r"out\.jpg does not go with --format png: change its suffix, or leave"):
+        targets(["a.jpg"], "out.jpg", kind="png")
+
+
+def test_two_names_in_one_folder_are_kept_apart_by_the_pattern_that_is_proposed(here: Path) -> None:
+    assert targets(["a.jpg", "a.png"], None, "{name}_x{scale}{suffix}") == ["a.jpg_x4.png", "a.png_x4.png"]
+
+
+def test_all_collisions_are_told_together(here: Path) -> None:
+    touch("z.png", "z_x4.png", *(f"{number}.{suffix}" for number in range(5) for suffix in ("jpg", "png")))
+    with pytest.raises(UsageError) as caught:
+        plan(find([".", "z_x4.png"]).pictures, None)
+    assert str(caught.value) == (
+        "z_x4.png is to be the result of z.png, but z_x4.png is an input, and inputs are never overwritten: "
+        "leave it out, or choose another place with -o. "
+        "0.jpg and 0.png would both become 0_x4.png; 1.jpg and 1.png would both become 1_x4.png; "
+        '2.jpg and 2.png would both become 2_x4.png; and 2 more: tell them apart with --name "{name}_x{scale}'
+        '{suffix}", or restore one of them separately, with its own -o.'
+    )
+
+
+def test_an_input_is_never_a_result_nor_its_tags(here: Path) -> None:
+    touch("a.png", "a_x4.png", "a_x4.json", "b.json", "sub/c.png")
+    Path("soft.png").symlink_to("a.png")
+    Path("hard.png").hardlink_to("a.png")
+    Path("same").symlink_to("sub")
+    for names, output in (
+        (["a.png"], "a.png"),
+        (["a.png"], "./a.png"),
+        (["a.png"], "soft.png"),
+        (["a.png"], "hard.png"),
+        (["sub/c.png"], "same/c.png"),
+        (["a.png", "a_x4.png"], None),
+        (["a_x4.png", "a.png"], None),
+        (["a.png", "a_x4.json"], None),
+        (["b.json"], "b.png"),
+    ):
+        with pytest.raises(UsageError, match="inputs are never overwritten"):
+            targets(names, output)
+
+
+def test_names_are_one_where_the_file_system_says_so(here: Path) -> None:
+    """Capitals and accents: whether two such files can stand side by side is tried out here, not taken from a table."""
+    for one, other in (("a.jpg", "A.jpg"), ("é.jpg", unicodedata.normalize("NFD", "é.jpg")), ("ß.jpg", "ss.jpg")):
+        Path("try").mkdir()
+        touch(f"try/{one}", f"try/{other}")
+        apart = len(list(Path("try").iterdir())) == 2
+        for path in Path("try").iterdir():
+            path.unlink()
+        Path("try").rmdir()
+        if apart:
+            assert len(targets([f"x/{one}", f"y/{other}"], "out/deep")) == 2
+        else:
+            with pytest.raises(UsageError, match="would both become"):
+                targets([f"x/{one}", f"y/{other}"], "out/deep")
+    assert list(here.iterdir()) == []
+
+
+def test_a_result_s_name_that_is_too_long_is_a_sentence_before_the_work(here: Path) -> None:
+    touch("a" * 251 + ".jpg")
+    (job,) = plan(find(["."]).pictures, None)
+    assert not outputs.is_there(job)
+    with pytest.raises(OutputUnwritable, match="the name is too long: choose shorter ones with --name"):
+        outputs.check_name(job)
+    (job,) = plan(find(["."]).pictures, None, "{stem}.png")
+    with pytest.raises(OutputUnwritable, match=r"\.json cannot be written"):
+        outputs.check_name(job)
+    outputs.check_name(plan(find(["."]).pictures, "b.png")[0])
+    outputs.check_name(plan(find(["."]).pictures, "-")[0])
+
+
+def test_what_is_there_is_a_file_not_a_folder(here: Path) -> None:
+    touch("a_x4.png")
+    Path("b_x4.png").mkdir()
+    Path("c_x4.png").symlink_to("nowhere")
+    assert [outputs.is_there(job) for job in plan(named(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]), None)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+# --- any name ----------------------------------------------------------------------------------------------------
+
+
+def is_name(name: bytes) -> bool:
+    return name not in (b"", b".", b"..") and len(name) < 200
+
+
+NAMES = (
+    st.one_of(
+        st.binary(min_size=1, max_size=40),
+        st.lists(
+            st.sampled_from(
+                [
+                    b"a",
+                    b"A",
+                    b"\n",
+                    b"\r",
+                    b"'",
+                    b'"',
+                    b"[",
+                    b"]",
+                    b"*",
+                    b"?",
+                    b"{stem}",
+                    b"\\",
+                    b"%",
+                    b"#",
+                    b" ",
+                    b"-",
+                    b"~",
+                    b"_x4",
+                    b".",
+                    "é".encode(),
+                    b"\xff",
+                    b"9",
+                    b"10",
+                ]
+            ),
+            min_size=1,
+            max_size=8,
+        ).map(b"".join),
+    )
+    .map(lambda name: name.replace(b"\0", b"").replace(b"/", b""))
+    .filter(is_name)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(names=st.lists(NAMES, min_size=1, max_size=5, unique=True), folder=NAMES)
+def test_every_picture_is_found_and_has_its_own_result_inside_the_output(
+    tmp_path_factory: pytest.TempPathFactory, names: list[bytes], folder: bytes
+) -> None:
+    root = tmp_path_factory.mktemp("any")
+    inner = root / "in" / os.fsdecode(b"d" + folder)
+    inner.mkdir(parents=True)
+    there = {inner / os.fsdecode(b"n" + name + b".jpg") for name in names}
+    for path in there:
+        path.touch()
+    listed = b"\0".join(os.fsencode(path) for path in sorted(there)) + b"\0"
+    searched = find([str(root / "in")])
+    assert {source.path for source in searched.pictures} == there
+    assert {source.path for source in find([str(path) for path in there]).pictures} == there
+    assert {source.path for source in find([], ["-"], stdin=io.BytesIO(listed)).pictures} == there
+    planned = plan(searched.pictures, str(root / "out"))
+    assert len({job.target for job in planned}) == len(there)
+    for job in planned:
+        assert job.target is not None
+        assert job.target.parent == root / "out" / inner.name
+        assert job.target.name == f"{job.source.path.name.removesuffix('.jpg')}_x4.png"
+        assert plan([job.source], None)[0].target == inner / job.target.name
+
+
+# No names of folders, which would be searched: all end in a picture that is not there.
+PARTS = st.sampled_from([b"..", b".", b"/", b"a", b"\xff", b"\r", b"C:", b"\\", b"~", b" ", b".jpg"])
+LISTED = st.lists(PARTS, max_size=6).map(lambda parts: b"".join(parts) + b"nowhere.jpg")
+
+
+@settings(max_examples=100, deadline=None)
+@given(names=st.lists(LISTED, min_size=1, max_size=4), end=st.sampled_from([b"\n", b"\r\n", b"\0"]))
+def test_whatever_is_listed_leads_into_the_output_or_is_told_as_a_collision(names: list[bytes], end: bytes) -> None:
+    sources = find([], ["-"], stdin=io.BytesIO(end.join([*names, b""])))
+    for source in sources.pictures:
+        (job,) = plan([source], "/nowhere/out/")
+        assert job.target is not None
+        assert ".." not in job.target.parts
+        assert job.target.is_relative_to("/nowhere/out")
+    try:
+        assert len({job.target for job in plan(sources.pictures, "/nowhere/out/")}) == len(sources.pictures)
+    except UsageError as error:
+        if "would both become" not in str(error):
+            raise
