@@ -30,7 +30,7 @@ def test_version_is_the_packages() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"seesr {seesr_cli.__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [[], ["upscale"], ["tags"]])
+@pytest.mark.parametrize("arguments", [[], ["weights"]])
 def test_without_arguments_there_is_help(arguments: list[str]) -> None:
     done = seesr(*arguments)
     assert done.returncode == 2
@@ -38,7 +38,7 @@ def test_without_arguments_there_is_help(arguments: list[str]) -> None:
 
 
 def test_help_names_the_defaults_and_where_models_differ() -> None:
-    text = re.sub(r"[\s│]+", " ", seesr("upscale", "--help", COLUMNS="200").stdout)
+    text = re.sub(r"[\s│]+", " ", seesr("upscale", "--help-all", COLUMNS="200").stdout)
     assert "[default: 50; turbo 2; miniature 1]" in text
     assert "[default: 5.5; turbo 1; miniature 1]" in text
     assert "[default: adain; miniature wavelet]" in text

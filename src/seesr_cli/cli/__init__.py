@@ -13,10 +13,11 @@ import typer
 from .. import __version__
 from ..errors import SeesrError
 from . import tags, upscale, weights
-from .config import Command
+from .config import Command, Group
 
 app = typer.Typer(
     name="seesr",
+    cls=Group,
     help="Restore real photographs with SeeSR: read the picture, then redraw it.",
     epilog="Exit codes: 0 all done, 1 some picture failed, 2 wrong usage, 3 weights missing, 4 too little memory or "
     "disk, 130 interrupted.",

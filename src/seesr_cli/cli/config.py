@@ -7,16 +7,63 @@ from pathlib import Path
 from typing import Any, get_args
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from ..errors import UsageError
 from ..settings import Sidecar
 from ..weights import FOLDER_VARIABLE
+from . import help, wrong
 
 FILE = "seesr.toml"
 
 
-class Command(TyperCommand):
+class Group(TyperGroup):
+    """A group of commands with help of our own, and a sentence where a picture stands in the place of a command."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help of the group."""
+        help.group(self, ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what stands before the command. Raises UsageError for an option that the group does not have."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.TyperException as problem:
+            if "option_name" not in vars(problem):
+                raise
+            raise UsageError(wrong.sentence(problem, self, ctx, args)) from None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that `args` begin with. Raises UsageError where there is none."""
+        if args[0] not in self.commands:
+            raise UsageError(wrong.command(ctx.command_path, args[0], list(self.commands)))
+        return super().resolve_command(ctx, args)
+
+
+class Plain(TyperCommand):
+    """A command with help of our own, and sentences of our own for what is typed wrongly."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help of the command: its everyday options, or all where it has few."""
+        help.everyday(self, ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse `args`. Raises UsageError for what cannot be one of the command's arguments and options."""
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        if help.ALL in args:
+            help.whole(self, ctx)
+            raise typer.Exit
+        if not args and self.no_args_is_help:
+            help.missing(self, ctx)
+            raise typer.Exit(UsageError.exit_code)
+        try:
+            return super().parse_args(ctx, list(args))
+        except typer.TyperException as problem:
+            raise UsageError(wrong.sentence(problem, self, ctx, args)) from None
+
+
+class Command(Plain):
     """A command whose options are also read from SEESR_… variables and from `seesr.toml`.
 
     `--long-edge` is SEESR_LONG_EDGE there, and `long-edge` or `long_edge` here. `--tags` may stand without its value.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..errors import WeightsInvalid, WeightsMissing
+from .config import Group, Plain
 
 if TYPE_CHECKING:
     from ..settings import Model
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="weights",
+    cls=Group,
     help="Get, check and free the files of the published models.",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -41,7 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 
 
-@app.command("list")
+@app.command("list", cls=Plain)
 def list_files(model: ModelToPull = "all", weights: Where = None, as_json: AsJson = False) -> None:
     """Print every file of the models: size, licence, whether it is here and verified, and how it is pinned."""
     from ..report import inventory
@@ -51,7 +53,7 @@ def list_files(model: ModelToPull = "all", weights: Where = None, as_json: AsJso
     inventory.show(status.items(lock.read(), shelf, model), shelf, as_json)
 
 
-@app.command(epilog=PULL_EXAMPLES)
+@app.command(cls=Plain, epilog=PULL_EXAMPLES)
 def pull(
     model: ModelToPull = "seesr",
     to: Annotated[
@@ -160,7 +162,7 @@ def _slim(model: Pulled, shelf: "Shelf", quiet: bool) -> None:
         inventory.note(f"Freed {status.size(freed)}.")
 
 
-@app.command()
+@app.command(cls=Plain)
 def verify(model: ModelToPull = "all", weights: Where = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Read every byte again; exits with 3 when a file is not what it should be, or one of a model named is missing."""
     from ..report import inventory
@@ -179,7 +181,7 @@ def verify(model: ModelToPull = "all", weights: Where = None, as_json: AsJson = 
         raise WeightsMissing(f"{status.in_words(lacking)} of '{model}' are missing. Run: seesr weights pull {model}.")
 
 
-@app.command()
+@app.command(cls=Plain)
 def path(model: ModelToPull = "seesr", as_json: AsJson = False) -> None:
     """Print the folder that holds the pulled files; exits with 3 when some of the model's are missing."""
     from ..report import inventory
@@ -190,7 +192,7 @@ def path(model: ModelToPull = "seesr", as_json: AsJson = False) -> None:
     inventory.result(folder, as_json)
 
 
-@app.command()
+@app.command(cls=Plain)
 def prune(weights: Where = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Delete parts of downloads and conversions, damaged copies, and files that no model needs any more."""
     from ..report import inventory
@@ -203,7 +205,7 @@ def prune(weights: Where = None, as_json: AsJson = False, quiet: Quiet = False) 
         inventory.note(f"Freed {status.size(sum(size for _, size in gone))}.")
 
 
-@app.command("lock")
+@app.command("lock", cls=Plain)
 def rewrite_lock(
     file: Annotated[
         Path | None, typer.Option("--file", metavar="FILE", help="The lock to renew.", exists=True, dir_okay=False)
