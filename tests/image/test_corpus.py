@@ -361,7 +361,7 @@ BOUND = 2**31
 def run_sweep(wide: bool) -> dict[str, Any]:
     """Run `sweep` in a process of its own whose memory is limited, and return what it found."""
     code = (
-        "import json, resource, sys, warnings, torch, test_corpus\n"
+        "import json, resource, sys, warnings, torch; from image import test_corpus\n"
         "from seesr_cli import image\n"
         f"torch.set_num_threads(1); list(zip(test_corpus.cases({wide}), range(1)))\n"
         "pages = int(open('/proc/self/statm').read().split()[0])\n"
@@ -369,7 +369,7 @@ def run_sweep(wide: bool) -> dict[str, Any]:
         "resource.setrlimit(resource.RLIMIT_AS, (limit, limit)); warnings.simplefilter('error')\n"
         f"print(json.dumps(test_corpus.sweep(test_corpus.cases({wide}), 20)))"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr == ""

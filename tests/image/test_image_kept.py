@@ -19,7 +19,7 @@ from PIL import Image, ImageCms
 import peak
 from seesr_cli import image
 from seesr_cli.errors import PictureUnreadable
-from seesr_cli.image import Picture, exif, jp2, profiles, reader, tiff
+from seesr_cli.image import Picture, exif, formats, jp2, profiles, tiff
 from seesr_cli.restore.prepare import resize
 from seesr_cli.settings import Format
 
@@ -524,7 +524,7 @@ def test_that_more_than_8_bits_were_read_as_8_is_said() -> None:
 
 def test_without_the_extra_a_heic_file_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
-    monkeypatch.setattr(reader, "HAS_HEIF", False)
+    monkeypatch.setattr(formats, "HAS_HEIF", False)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     with pytest.raises(PictureUnreadable, match=r"is a HEIC picture: install .*: pip install 'seesr-cli\[heif\]'\.$"):
         image.read(tmp_path / "a.heic")

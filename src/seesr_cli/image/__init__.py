@@ -3,8 +3,10 @@
 Light to import: Pillow and numpy only, so that names and places can be checked before torch is loaded.
 """
 
+from .formats import SUFFIXES
+from .opened import MOST_PIXELS
 from .picture import Header, Picture
-from .reader import MOST_BYTES, MOST_PIXELS, SUFFIXES, decode, load, probe, read
+from .reader import MOST_BYTES, decode, load, probe, read
 from .writer import FORMATS, WRITTEN_SUFFIXES, Kind, check_target, encode, kind_of, write
 
 __all__ = [
