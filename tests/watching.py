@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 class Log:
-    """Keeps what a run tells (batch.Watch)."""
+    """Keeps what a run tells (run.outcome.Watch)."""
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []

@@ -12,7 +12,7 @@ from seesr_cli.errors import PictureUnreadable
 from seesr_cli.machine.share import Share
 from seesr_cli.report.screen import Report, complain, shown
 from seesr_cli.restore.tag import Tag
-from seesr_cli.run.batch import Outcome
+from seesr_cli.run.outcome import Outcome
 
 ODD = Path("[red]a\nb\x1b[31m" + os.fsdecode(b"\xff") + "é" * 90 + ".png")
 DONE = Outcome(

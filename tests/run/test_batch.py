@@ -21,8 +21,11 @@ from seesr_cli.records import latents, provenance
 from seesr_cli.records.journal import JOURNAL, Journal
 from seesr_cli.restore.upscaler import Sampled, Upscaler, Wanted
 from seesr_cli.run import batch
-from seesr_cli.run.batch import Outcome, Request
-from seesr_cli.run.outputs import Job, Source, find, plan
+from seesr_cli.run.inputs import InputFile, find
+from seesr_cli.run.outcome import Outcome
+from seesr_cli.run.outputs import Job, plan_results
+from seesr_cli.run.request import Request
+from seesr_cli.run.tags import read_tags
 from seesr_cli.settings import MODELS, Settings
 from watching import Log
 
@@ -53,7 +56,7 @@ def log() -> Log:
 
 def job(source: Path, target: Path | None = None) -> Job:
     target = target or source.with_name(f"{source.stem}_x4.png")
-    return Job(Source(source, Path(source.name)), target, image.kind_of(target) or "png")
+    return Job(InputFile(source, Path(source.name)), target, image.kind_of(target) or "png")
 
 
 def restore(upscaler: Upscaler, log: Log, *jobs: Job, settings: Settings = QUICK, **options: Any) -> list[Outcome]:
@@ -101,7 +104,7 @@ def test_a_bad_picture_does_not_stop_the_others(tmp_path: Path, upscaler: Upscal
     (tmp_path / "a.png").write_text("Dear diary")
     (tmp_path / "b.png").touch()
     draw(tmp_path / "c.png")
-    outcomes = restore(upscaler, log, *plan(find([str(tmp_path)]).pictures, None), job(tmp_path / "gone.png"))
+    outcomes = restore(upscaler, log, *plan_results(find([str(tmp_path)]).pictures, None), job(tmp_path / "gone.png"))
     assert [outcome.state for outcome in outcomes] == ["failed", "failed", "done", "failed"]
     assert outcomes[0].message.startswith(f"{tmp_path / 'a.png'} is not a picture that can be read: ")
     assert "zero bytes" in outcomes[1].message
@@ -259,7 +262,7 @@ def test_overwriting_shares_its_work_with_another_process_too(tmp_path: Path, up
 def test_one_journal_tells_of_a_whole_tree(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
     draw(tmp_path / "in" / "a.png")
     draw(tmp_path / "in" / "deep" / "er" / "b.png")
-    restore(upscaler, log, *plan(find([str(tmp_path / "in")]).pictures, str(tmp_path / "out")))
+    restore(upscaler, log, *plan_results(find([str(tmp_path / "in")]).pictures, str(tmp_path / "out")))
     journals = [path.relative_to(tmp_path) for path in tmp_path.rglob(JOURNAL)]
     assert journals == [Path("out", JOURNAL)]
     lines = [json.loads(line) for line in (tmp_path / "out" / JOURNAL).read_text().splitlines()]
@@ -307,8 +310,8 @@ def test_pictures_of_one_size_are_made_together_whatever_is_between_them(
     for name, size in sizes.items():
         draw(tmp_path / f"{name}.png", size=size)
     (tmp_path / "b.png").write_text("Dear diary")
-    jobs = plan(find([str(tmp_path)]).pictures, None)
-    alone = plan(find([str(tmp_path)]).pictures, str(tmp_path / "alone"))
+    jobs = plan_results(find([str(tmp_path)]).pictures, None)
+    alone = plan_results(find([str(tmp_path)]).pictures, str(tmp_path / "alone"))
     restore(upscaler, log, *alone, settings=replace(QUICK, steps=2))
     counts = groups(upscaler, monkeypatch)
     settings = replace(QUICK, steps=2)
@@ -707,8 +710,8 @@ def test_a_sidecar_of_somebody_else_is_left_alone(tmp_path: Path, upscaler: Upsc
 def test_tags_are_read_and_failures_go_beside_them(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
     (tmp_path / "a.png").touch()
     b = draw(tmp_path / "b.png")
-    sources = [Source(path, Path(path.name)) for path in (tmp_path / "a.png", b)]
-    outcomes = list(batch.read_tags(sources, "seesr", lambda: upscaler.reader, log))
+    sources = [InputFile(path, Path(path.name)) for path in (tmp_path / "a.png", b)]
+    outcomes = list(read_tags(sources, "seesr", lambda: upscaler.reader, log))
     assert [outcome.state for outcome in outcomes] == ["failed", "done"]
     assert outcomes[1].tags == upscaler.reader.read(image.read(b).pixels).tags
 
@@ -717,7 +720,7 @@ def test_names_that_are_no_text_and_names_of_several_lines_work(tmp_path: Path, 
     odd = [tmp_path / "new\nline [red].png", tmp_path / os.fsdecode(b"\xff\xfe.png")]
     for path in odd:
         draw(path)
-    jobs = plan(find([str(tmp_path)]).pictures, None)
+    jobs = plan_results(find([str(tmp_path)]).pictures, None)
     outcomes = restore(upscaler, log, *jobs, sidecar="json")
     assert [outcome.state for outcome in outcomes] == ["done", "done"]
     assert all(outcome.target is not None and outcome.target.exists() for outcome in outcomes)

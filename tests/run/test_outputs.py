@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from seesr_cli.errors import OutputUnwritable, UsageError
 from seesr_cli.run import outputs
-from seesr_cli.run.outputs import Job, Source, find, left_alone, plan
+from seesr_cli.run.inputs import InputFile, find, left_alone
+from seesr_cli.run.outputs import Job, plan_results
 from seesr_cli.settings import Format
 
 
@@ -88,9 +89,9 @@ def test_earlier_results_are_passed_over_and_named_in_every_folder(here: Path) -
 @pytest.mark.parametrize("name", ["{stem}_big{suffix}", "x{scale} {name}{suffix}", "{stem}-{stem}.png"])
 def test_the_results_of_a_pattern_are_no_inputs_of_its_second_run(here: Path, name: str) -> None:
     touch("in/a.jpg", "in/sub/b c.png")
-    first = plan(find(["in"], name=name).pictures, None, name, "2.5")
+    first = plan_results(find(["in"], name=name).pictures, None, name, "2.5")
     touch(*(str(job.target) for job in first))
-    assert plan(find(["in"], name=name).pictures, None, name, "2.5") == first
+    assert plan_results(find(["in"], name=name).pictures, None, name, "2.5") == first
 
 
 def test_a_pattern_that_keeps_the_stem_makes_no_picture_a_result(here: Path) -> None:
@@ -102,10 +103,10 @@ def test_a_pattern_that_keeps_the_stem_makes_no_picture_a_result(here: Path) -> 
 @pytest.mark.parametrize("output", ["in/out", "in/out/", "./in/sub/../out", "in"])
 def test_a_second_run_finds_what_the_first_one_found(here: Path, output: str) -> None:
     touch("in/a.jpg", "in/sub/b.jpg")
-    first = plan(find(["in"], output=output).pictures, output, "{stem}_big{suffix}")
+    first = plan_results(find(["in"], output=output).pictures, output, "{stem}_big{suffix}")
     touch(*(str(job.target) for job in first))
     second = find(["in"], output=output, name="{stem}_big{suffix}")
-    assert plan(second.pictures, output, "{stem}_big{suffix}") == first
+    assert plan_results(second.pictures, output, "{stem}_big{suffix}") == first
     if output != "in":
         assert second.notes == ("in/out: not searched, the results go there",)
 
@@ -210,7 +211,7 @@ def test_an_empty_name_is_not_the_current_folder() -> None:
     with pytest.raises(UsageError, match="An input is empty"):
         find([""])
     with pytest.raises(UsageError, match="--output is empty"):
-        plan([Source(Path("a.png"), Path("a.png"))], "")
+        plan_results([InputFile(Path("a.png"), Path("a.png"))], "")
     with pytest.raises(UsageError, match="There is no input"):
         find([])
 
@@ -308,14 +309,14 @@ def test_a_dash_is_the_picture_on_stdin(here: Path) -> None:
     (piped,) = find(["-"]).pictures
     assert piped == (Path("-"), Path("stdin"), True)
     assert len(find(["-", "./-"]).pictures) == 2
-    assert plan([piped], "-") == (Job(piped, None, "png"),)
-    assert plan([piped], "-", kind="webp")[0].kind == "webp"
-    assert plan([piped], "out/")[0].target == Path("out/stdin_x4.png")
-    assert plan([piped], "b.jpg")[0] == Job(piped, Path("b.jpg"), "jpeg")
-    assert plan([piped], "-")[0].sidecar is None
-    assert not outputs.is_there(plan([piped], "-")[0])
+    assert plan_results([piped], "-") == (Job(piped, None, "png"),)
+    assert plan_results([piped], "-", kind="webp")[0].kind == "webp"
+    assert plan_results([piped], "out/")[0].target == Path("out/stdin_x4.png")
+    assert plan_results([piped], "b.jpg")[0] == Job(piped, Path("b.jpg"), "jpeg")
+    assert plan_results([piped], "-")[0].sidecar is None
+    assert not outputs.is_there(plan_results([piped], "-")[0])
     with pytest.raises(UsageError, match="The picture on stdin has no folder for its result"):
-        plan([piped], None)
+        plan_results([piped], None)
 
 
 @pytest.mark.parametrize(("inputs", "lists"), [(["-", "-"], []), (["-"], ["-"]), ([], ["-", "-"])])
@@ -326,7 +327,7 @@ def test_stdin_is_read_once(inputs: list[str], lists: list[str]) -> None:
 
 def test_stdout_takes_one_picture() -> None:
     with pytest.raises(UsageError, match="takes one picture, but there are 2"):
-        plan([Source(Path(name), Path(name)) for name in ("a.jpg", "b.jpg")], "-")
+        plan_results([InputFile(Path(name), Path(name)) for name in ("a.jpg", "b.jpg")], "-")
 
 
 # --- where results go --------------------------------------------------------------------------------------------
@@ -336,11 +337,11 @@ def targets(
     names: list[str], output: str | None, name: str | None = None, label: str = "4", kind: Format | None = None
 ) -> list[str]:
     """Where the results of pictures go that were named directly."""
-    return [str(job.target) for job in plan(named(names), output, name, label, kind)]
+    return [str(job.target) for job in plan_results(named(names), output, name, label, kind)]
 
 
-def named(names: list[str]) -> list[Source]:
-    return [Source(Path(name), Path(Path(name).name)) for name in names]
+def named(names: list[str]) -> list[InputFile]:
+    return [InputFile(Path(name), Path(Path(name).name)) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -364,10 +365,10 @@ def test_the_result_is_beside_its_picture_and_named_by_the_pattern(
 
 def test_the_tree_is_mirrored_below_the_output(here: Path) -> None:
     touch("in/a.jpg", "in/2019/a.jpg", "in/2019/b/a.jpg")
-    planned = plan(find(["in"]).pictures, "out")
+    planned = plan_results(find(["in"]).pictures, "out")
     assert [str(job.target) for job in planned] == ["out/a_x4.png", "out/2019/a_x4.png", "out/2019/b/a_x4.png"]
     assert not Path("out").exists()
-    beside = plan(find(["in"]).pictures, None)
+    beside = plan_results(find(["in"]).pictures, None)
     assert [str(job.target) for job in beside] == ["in/a_x4.png", "in/2019/a_x4.png", "in/2019/b/a_x4.png"]
 
 
@@ -385,12 +386,12 @@ def test_pictures_named_directly_go_straight_into_the_folder(here: Path) -> None
 )
 def test_one_picture_goes_into_the_file_named_in_the_format_of_its_suffix(here: Path, name: str, kind: Format) -> None:
     for asked in (None, kind):
-        (job,) = plan(named(["x/b.jpg"]), name, None, "4", asked)
+        (job,) = plan_results(named(["x/b.jpg"]), name, None, "4", asked)
         assert (job.target, job.kind) == (Path(name), kind)
 
 
 def test_the_sidecar_is_beside_the_result() -> None:
-    assert plan(named(["x/a.jpg"]), None, None, "2.5")[0].sidecar == Path("x/a_x2.5.json")
+    assert plan_results(named(["x/a.jpg"]), None, None, "2.5")[0].sidecar == Path("x/a_x2.5.json")
 
 
 @pytest.mark.parametrize(
@@ -456,7 +457,7 @@ def test_two_names_in_one_folder_are_kept_apart_by_the_pattern_that_is_proposed(
 def test_all_collisions_are_told_together(here: Path) -> None:
     touch("z.png", "z_x4.png", *(f"{number}.{suffix}" for number in range(5) for suffix in ("jpg", "png")))
     with pytest.raises(UsageError) as caught:
-        plan(find([".", "z_x4.png"]).pictures, None)
+        plan_results(find([".", "z_x4.png"]).pictures, None)
     assert str(caught.value) == (
         "z_x4.png is to be the result of z.png, but z_x4.png is an input, and inputs are never overwritten: "
         "leave it out, or choose another place with -o. "
@@ -505,22 +506,22 @@ def test_names_are_one_where_the_file_system_says_so(here: Path) -> None:
 
 def test_a_result_s_name_that_is_too_long_is_a_sentence_before_the_work(here: Path) -> None:
     touch("a" * 251 + ".jpg")
-    (job,) = plan(find(["."]).pictures, None)
+    (job,) = plan_results(find(["."]).pictures, None)
     assert not outputs.is_there(job)
     with pytest.raises(OutputUnwritable, match="the name is too long: choose shorter ones with --name"):
         outputs.check_name(job)
-    (job,) = plan(find(["."]).pictures, None, "{stem}.png")
+    (job,) = plan_results(find(["."]).pictures, None, "{stem}.png")
     with pytest.raises(OutputUnwritable, match=r"\.json cannot be written"):
         outputs.check_name(job)
-    outputs.check_name(plan(find(["."]).pictures, "b.png")[0])
-    outputs.check_name(plan(find(["."]).pictures, "-")[0])
+    outputs.check_name(plan_results(find(["."]).pictures, "b.png")[0])
+    outputs.check_name(plan_results(find(["."]).pictures, "-")[0])
 
 
 def test_what_is_there_is_a_file_not_a_folder(here: Path) -> None:
     touch("a_x4.png")
     Path("b_x4.png").mkdir()
     Path("c_x4.png").symlink_to("nowhere")
-    assert [outputs.is_there(job) for job in plan(named(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]), None)] == [
+    assert [outputs.is_there(job) for job in plan_results(named(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]), None)] == [
         True,
         False,
         True,
@@ -591,13 +592,13 @@ def test_every_picture_is_found_and_has_its_own_result_inside_the_output(
     assert {source.path for source in searched.pictures} == there
     assert {source.path for source in find([str(path) for path in there]).pictures} == there
     assert {source.path for source in find([], ["-"], stdin=io.BytesIO(listed)).pictures} == there
-    planned = plan(searched.pictures, str(root / "out"))
+    planned = plan_results(searched.pictures, str(root / "out"))
     assert len({job.target for job in planned}) == len(there)
     for job in planned:
         assert job.target is not None
         assert job.target.parent == root / "out" / inner.name
         assert job.target.name == f"{job.source.path.name.removesuffix('.jpg')}_x4.png"
-        assert plan([job.source], None)[0].target == inner / job.target.name
+        assert plan_results([job.source], None)[0].target == inner / job.target.name
 
 
 # No names of folders, which would be searched: all end in a picture that is not there.
@@ -610,12 +611,12 @@ LISTED = st.lists(PARTS, max_size=6).map(lambda parts: b"".join(parts) + b"nowhe
 def test_whatever_is_listed_leads_into_the_output_or_is_told_as_a_collision(names: list[bytes], end: bytes) -> None:
     sources = find([], ["-"], stdin=io.BytesIO(end.join([*names, b""])))
     for source in sources.pictures:
-        (job,) = plan([source], "/nowhere/out/")
+        (job,) = plan_results([source], "/nowhere/out/")
         assert job.target is not None
         assert ".." not in job.target.parts
         assert job.target.is_relative_to("/nowhere/out")
     try:
-        assert len({job.target for job in plan(sources.pictures, "/nowhere/out/")}) == len(sources.pictures)
+        assert len({job.target for job in plan_results(sources.pictures, "/nowhere/out/")}) == len(sources.pictures)
     except UsageError as error:
         if "would both become" not in str(error):
             raise

@@ -10,8 +10,9 @@ from PIL import Image
 from seesr_cli.report.screen import Report
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.run import batch
-from seesr_cli.run.batch import Request
-from seesr_cli.run.outputs import find, plan
+from seesr_cli.run.inputs import find
+from seesr_cli.run.outputs import plan_results
+from seesr_cli.run.request import Request
 from seesr_cli.settings import MINIATURE, Settings
 from seesr_cli.weights import locate
 from seesr_cli.weights.fingerprint import fingerprint
@@ -28,7 +29,7 @@ def test_a_thousand_pictures_leave_memory_and_files_as_they_were(tmp_path: Path)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.effect_noise((12 + number % 5, 12 + number % 7), 60).convert("RGB").save(path)
     settings = Settings(steps=1, guidance=1.0, process_size=64, colour="wavelet", tile=160, overlap=16)
-    jobs = plan(find([str(tmp_path / "in")]).pictures, str(tmp_path / "out"))
+    jobs = plan_results(find([str(tmp_path / "in")]).pictures, str(tmp_path / "out"))
     upscaler = Upscaler.load(MINIATURE, None, "cpu")
     memory, files = [], []
     with Report(len(jobs), quiet=True) as report:

@@ -19,8 +19,10 @@ from seesr_cli.errors import WeightsMissing
 from seesr_cli.machine.share import ALONE, Share, Worker, divide
 from seesr_cli.records.journal import JOURNAL
 from seesr_cli.run import workers
-from seesr_cli.run.batch import Outcome, Request
-from seesr_cli.run.outputs import find, plan
+from seesr_cli.run.inputs import find
+from seesr_cli.run.outcome import Outcome
+from seesr_cli.run.outputs import plan_results
+from seesr_cli.run.request import Request
 from seesr_cli.settings import MINIATURE, SEESR, Settings
 from seesr_cli.weights import locate
 from seesr_cli.weights.fingerprint import fingerprint
@@ -38,7 +40,7 @@ def draw(folder: Path, count: int) -> Path:
 
 
 def restore(folder: Path, out: Path, log: Log, crew: Sequence[Worker] = divide(["cpu"], 2, 9, 2)):  # type: ignore[no-untyped-def]
-    jobs = plan(find([str(folder)]).pictures, str(out))
+    jobs = plan_results(find([str(folder)]).pictures, str(out))
     return workers.run(
         jobs, Request(MINIATURE, SETTINGS), crew, None, lambda: fingerprint(MINIATURE, locate(MINIATURE, None)), log
     )
@@ -100,7 +102,7 @@ def test_a_worker_that_is_killed_costs_the_picture_it_was_at(tmp_path: Path) -> 
 
 
 def test_what_ends_a_run_ends_every_worker(tmp_path: Path) -> None:
-    jobs = plan(find([str(draw(tmp_path / "in", 3))]).pictures, str(tmp_path / "out"))
+    jobs = plan_results(find([str(draw(tmp_path / "in", 3))]).pictures, str(tmp_path / "out"))
     request = Request(SEESR, SETTINGS)
     going = workers.run(jobs, request, divide(["cpu"], 2, 3, 2), tmp_path, lambda: "", Log())
     with pytest.raises(WeightsMissing, match=r"ram_tag_list\.txt is missing"):

@@ -31,10 +31,11 @@ def tags(
     A table on a terminal; in a pipe, tab-separated lines of picture, tag, score and threshold.
     """
     from ..report.screen import Report
-    from ..run import batch, outputs
+    from ..run import inputs as finding
+    from ..run.tags import read_tags
 
     chosen = MODELS[model or DEFAULT_MODEL]
-    sources = outputs.find(inputs or [], from_list or [])
+    sources = finding.find(inputs or [], from_list or [])
     ensure(chosen, weights, yes, quiet)
     with uncollected():
         from ..machine.available import cores
@@ -48,9 +49,9 @@ def tags(
     with Report(len(sources.pictures), as_json=as_json, quiet=quiet, debug=debug) as report:
         for note in sources.notes:
             report.note(note)
-        for outcome in batch.read_tags(sources.pictures, chosen.name, load, report, tolerant=tolerant):
+        for outcome in read_tags(sources.pictures, chosen.name, load, report, tolerant=tolerant):
             report.tagged(outcome)
         if sources.strangers:
-            report.note(outputs.left_alone(sources.strangers))
+            report.note(finding.left_alone(sources.strangers))
     if report.failed:
         raise typer.Exit(1)

@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     from ..forecast.estimate import Forecast
     from ..records.provenance import Recipe
     from ..report.screen import Report
-    from ..run.batch import Outcome, Planned, Request
+    from ..run.foresee import JobForecast
+    from ..run.outcome import Outcome
     from ..run.outputs import Job
+    from ..run.request import Request
 
 LOSSLESS = ("png", "tiff")
 
@@ -380,7 +382,11 @@ def upscale(
     # Only now: Pillow takes a while, and torch seconds.
     from ..machine.available import cores
     from ..report.screen import Report
-    from ..run import batch, outputs
+    from ..run import inputs as finding
+    from ..run import outputs
+    from ..run.foresee import JobForecast
+    from ..run.outcome import Outcome
+    from ..run.request import Request
 
     recipe = _recipe(like) if like else None
     chosen = MODELS[model or (recipe.model if recipe else DEFAULT_MODEL)]
@@ -412,7 +418,7 @@ def upscale(
             "seed": seed,
         },
     )
-    request = batch.Request(
+    request = Request(
         chosen,
         settings,
         dtype=dtype if recipe is None or dtype != "auto" else recipe.dtype,
@@ -429,8 +435,8 @@ def upscale(
     )
     if recipe and (output is None or not Path(output).suffix):
         kind = kind or recipe.kind
-    sources = outputs.find(inputs or [], from_list or [], output=output, name=name)
-    planned = outputs.plan(sources.pictures, output, name, _label(settings), kind)
+    sources = finding.find(inputs or [], from_list or [], output=output, name=name)
+    planned = outputs.plan_results(sources.pictures, output, name, _label(settings), kind)
     if quality is not None and (whole := next((job for job in planned if job.kind in LOSSLESS), None)):
         raise UsageError(
             f"--quality has no meaning for {whole.kind}, which loses nothing: leave it out, or use --format."
@@ -446,12 +452,12 @@ def upscale(
     ) as report:
         for note in sources.notes:
             report.note(note)
-        plans = [plan for plan in foreseen if isinstance(plan, batch.Planned)]
+        plans = [plan for plan in foreseen if isinstance(plan, JobForecast)]
         for plan in plans:
             report.planned(plan)
         if dry_run:
             for outcome in foreseen:
-                if isinstance(outcome, batch.Outcome):
+                if isinstance(outcome, Outcome):
                     report.upscaled(outcome)
             report.plans(plans)
             report.total(plans, len(planned) - len(pending))
@@ -466,7 +472,7 @@ def upscale(
                     report.upscaled(outcome)
                     outcomes.append(replace(outcome, content=b"", error=None))
         if sources.strangers:
-            report.note(outputs.left_alone(sources.strangers))
+            report.note(finding.left_alone(sources.strangers))
         if compare is not None and not dry_run:
             places = {job.source.path: place for place, job in enumerate(planned)}
             outcomes.sort(key=lambda outcome: places[outcome.source])  # several workers are done in any order
@@ -490,13 +496,13 @@ def _devices(one: str, several: str | None) -> list[str]:
 
 def _foreseen(
     pending: "list[Job]", request: "Request", worker: Worker, weights: Path | None
-) -> "list[Planned | Outcome]":
+) -> "list[JobForecast | Outcome]":
     """Return what the pictures will take; nothing where there is nothing to do, which is answered without torch."""
     if not pending:
         return []
     with uncollected():
         from ..machine.device import choose, keep_to
-        from ..run import batch
+        from ..run.foresee import foresee
         from ..weights import locate
 
     try:
@@ -505,7 +511,7 @@ def _foreseen(
         folder = None
     keep_to(worker.threads)
     place = choose(worker.device, request.dtype)
-    return list(batch.foresee(pending, request, place, folder, worker.share))
+    return list(foresee(pending, request, place, folder, worker.share))
 
 
 def _outcomes(

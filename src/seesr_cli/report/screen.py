@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..run.batch import Outcome, Planned
+from ..run.foresee import JobForecast
+from ..run.outcome import Outcome
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -94,9 +95,9 @@ class Report:
         elif kind is None and self._total > 1:
             self.note(self._summary())
 
-    # What a run tells between outcomes (batch.Watch).
+    # What a run tells between outcomes (run.outcome.Watch).
 
-    def planned(self, plan: Planned) -> None:
+    def planned(self, plan: JobForecast) -> None:
         """Tell what a picture will become and take, and count on its time."""
         forecast = plan.forecast
         self._forecasts[plan.job.source.path] = forecast
@@ -116,7 +117,7 @@ class Report:
             },
         )
 
-    def plans(self, plans: Sequence[Planned]) -> None:
+    def plans(self, plans: Sequence[JobForecast]) -> None:
         """Print what pictures will become and take: a table on a terminal, tab-separated lines in a pipe."""
         if self._events:
             return
@@ -133,7 +134,7 @@ class Report:
             table.add_row(Text(shown(plan.job.source.path)), *_cells(plan))
         Console(highlight=False).print(table)
 
-    def total(self, plans: Sequence[Planned], there: int) -> None:
+    def total(self, plans: Sequence[JobForecast], there: int) -> None:
         """Say what all pictures together will take; `there`: how many results are there already."""
         if there:
             self.note(f"{there} of the results are there already: made again only where something has changed.")
@@ -349,7 +350,7 @@ def _tagged_as_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _cells(plan: Planned) -> tuple[str, ...]:
+def _cells(plan: JobForecast) -> tuple[str, ...]:
     """Return the cells that tell of a plan, behind the picture's name."""
     before, after = (f"{width} x {height}" for height, width in (plan.sizes.picture, plan.sizes.result))
     forecast = plan.forecast

@@ -23,8 +23,9 @@ from ..files import sweep
 from ..machine.imports import uncollected
 from ..machine.share import Worker
 from . import batch
-from .batch import Outcome, Request, Watch
+from .outcome import Outcome, Watch
 from .outputs import Job
+from .request import Request
 
 if TYPE_CHECKING:
     from ..forecast.estimate import Forecast

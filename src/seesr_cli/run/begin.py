@@ -1,0 +1,187 @@
+"""Begin a picture: read it, claim the path of its result, and plan its sizes, until only sampling is left."""
+
+import hashlib
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import image
+from ..errors import OutputUnwritable
+from ..records import latents, provenance, sidecar
+from ..settings import Settings
+from ..sizes import Sizes, sizes
+from .foresee import check_pixels
+from .inputs import read_bytes
+from .outcome import Outcome, failed_outcome, skipped_outcome
+from .outputs import Job, check_name
+from .session import Session, TaggedInput
+
+if TYPE_CHECKING:
+    from ..restore.upscaler import Sampled
+
+
+@dataclass
+class InProgress:
+    """A picture that has been read, and waits for its latent or for its turn to be written.
+
+    claim: the lock on the path of the result; closing it gives the path free.
+    settings: with the tiling that the forecast chose.
+    repeats: whether the result must equal an earlier one byte for byte, because --like asks for it.
+    sampled: the denoised latent, once there is one.
+    failure: exception that sampling ended with.
+    before, steps, after: seconds until the first step, for all steps, and from then until `resumed`. Time spent on
+        several pictures at once is divided equally.
+    resumed: time.monotonic() when finishing began.
+    """
+
+    job: Job
+    tagged: TaggedInput
+    picture: image.Picture
+    sizes: Sizes
+    settings: Settings
+    repeats: bool
+    claim: ExitStack
+    sampled: "Sampled | None" = None
+    failure: Exception | None = None
+    before: float = 0.0
+    steps: float = 0.0
+    after: float = 0.0
+    resumed: float = 0.0
+
+    @property
+    def group_key(self) -> object:
+        """What all pictures that are sampled together must have in common."""
+        return self.sizes.padded, self.settings, self.repeats
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the picture took in all, while it is being finished."""
+        return self.before + self.steps + self.after + time.monotonic() - self.resumed
+
+
+def begin(session: Session, job: Job) -> InProgress | Outcome | None:
+    """Begin the job's picture; return None if another process is at work on it.
+
+    An Outcome is that of a picture that needs no work, or that failed. Raises what would make every picture fail.
+    """
+    start, loading = time.monotonic(), session.loading_seconds
+    session.watch.started(job.source.path, job.target)
+    try:
+        with ExitStack() as claim:
+            begun = _open(session, job, claim)
+    except Exception as error:
+        begun = failed_outcome(job.source.path, error)
+    seconds = time.monotonic() - start - (session.loading_seconds - loading)  # loading is no picture's time
+    if isinstance(begun, InProgress):
+        begun.before = seconds
+        return begun
+    return None if begun is None else replace(begun, seconds=seconds)
+
+
+def _open(session: Session, job: Job, claim: ExitStack) -> InProgress | Outcome | None:
+    """Return as `begin` does; a picture in progress takes over what `claim` holds."""
+    # 1. Read the file, and the tags that a person gave for it.
+    request = session.request
+    data = read_bytes(job.source)
+    tagged = _tagged(session, job, hashlib.sha256(data).hexdigest())
+    # 2. Claim the path of the result, and leave a result alone that is there already.
+    if job.target is not None:
+        _prepare_folder(session, job, job.target)
+        journal = session.journal(job.source, job.target)
+        if not claim.enter_context(journal.claim(job.target)):
+            return None
+        state = journal.state(job.target, session.result_key(job, tagged))
+        again = request.overwrite and not (state == "done" and journal.made_meanwhile(job.target))
+        if state in ("done", "foreign") and not again:
+            if state == "done":  # a run may have been killed just before it deleted the latent
+                latents.discard(latents.place(job.target))
+            return skipped_outcome(job, state)
+        _check_sidecar(session, job.target, tagged.tags_file)
+    # 3. Decode the picture, and refuse a result that could not be written.
+    picture = image.decode(data, job.source.path, request.tolerant)
+    height, width = picture.pixels.shape[-2:]
+    stations = sizes((height, width), request.settings)
+    check_pixels(job, stations, request.max_pixels)
+    if job.target is not None:
+        image.check_target(job.target, stations.result, job.kind)
+    # 4. Choose the tiling, and take up the latent of an earlier run.
+    forecast = session.forecasts.get(job.source.path)
+    settings = request.settings if forecast is None else forecast.case.settings
+    repeats = _must_repeat(session, tagged)
+    sampled = _recalled(session, job, tagged)
+    return InProgress(job, tagged, picture, stations, settings, repeats, claim.pop_all(), sampled)
+
+
+def _tagged(session: Session, job: Job, sha256: str) -> TaggedInput:
+    """Return the tags that a person gave for the file with this sha256, by --tags-from or --like."""
+    request = session.request
+    if request.tags_from is None:
+        if request.like is None:
+            return TaggedInput(sha256, None, ())
+        tags = request.like.tags if request.like.input_sha256 == sha256 else None
+        return TaggedInput(sha256, tags, _differences(session, request.like, sha256))
+    name = job.target.name if job.target else job.source.path.name
+    given = sidecar.find(request.tags_from, job.source.relative, name)
+    if given is None:
+        return TaggedInput(sha256, None, (f"{request.tags_from} holds no tags for it: it was read.",))
+    if given.stale(sha256):
+        note = f"{given.path} is stale, the picture has changed since: it was read anew."
+        return TaggedInput(sha256, None, (note,))
+    return TaggedInput(sha256, given.tags, (), given.path)
+
+
+def _differences(session: Session, recipe: provenance.Recipe, sha256: str) -> tuple[str, ...]:
+    """Return a sentence for each reason why the result will differ from the one of `recipe`."""
+    notes = []
+    if recipe.input_sha256 != sha256:
+        notes.append("The result to repeat was made of another file: its settings are taken, its tags are not.")
+    if recipe.weights != session.weights:
+        notes.append("The result to repeat was made with other weights: this one becomes another picture.")
+    return tuple(notes)
+
+
+def _prepare_folder(session: Session, job: Job, target: Path) -> None:
+    """Make the folder of the result, and delete what killed runs left there. Raises OutputUnwritable."""
+    check_name(job)
+    if target.is_dir():
+        raise OutputUnwritable(f"{target} is a folder: name another file with -o.")
+    folder = target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"The folder {folder} cannot be made ({error.strerror})"
+        raise OutputUnwritable(f"{reason}: choose another place with -o.") from error
+    session.sweep_once(folder)
+
+
+def _check_sidecar(session: Session, target: Path, tags_file: Path | None) -> None:
+    """Raise OutputUnwritable if a person's own file is at the path of the sidecar.
+
+    `tags_file` may be there: the text that the tags were read from is left as it is.
+    """
+    path = session.sidecar_path(target)
+    if path is None or session.request.overwrite or not path.exists() or sidecar.is_ours(path):
+        return
+    if tags_file is None or not path.samefile(tags_file):
+        raise OutputUnwritable(f"{path} is already there and not of this tool: move it, or use --overwrite.")
+
+
+def _must_repeat(session: Session, tagged: TaggedInput) -> bool:
+    """Return whether the result must equal that of --like: same input, settings, kind of device and precision."""
+    like, request = session.request.like, session.request
+    place = session.upscaler().place
+    if like is None or request.batch_size is not None:
+        return False
+    return (like.input_sha256, like.settings, (like.device, like.dtype)) == (tagged.sha256, request.settings, place)
+
+
+def _recalled(session: Session, job: Job, tagged: TaggedInput) -> "Sampled | None":
+    """Return the latent that an earlier run left, because it failed later or was told to keep it."""
+    from ..restore.upscaler import Sampled
+
+    for path in (latents.place(job.target), latents.kept_place(job.target)) if job.target else ():
+        if (found := latents.load(path, session.latent_key(tagged))) is not None:
+            return Sampled.recalled(*found)
+    return None

@@ -1,0 +1,176 @@
+"""Finish a picture that has its latent: develop it to pixels; write the result, its sidecar and its journal line."""
+
+import time
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import image
+from ..files import replacing
+from ..records import latents, provenance, sidecar
+from ..sizes import Sizes
+from .begin import InProgress
+from .outcome import Outcome, failed_outcome
+from .outputs import Job
+from .session import Session
+
+if TYPE_CHECKING:
+    from ..restore.upscaler import Sampled
+
+MOST_JPEG_XMP = 65_502
+"""Bytes of XMP that one segment of a JPEG holds."""
+
+
+class _Result(NamedTuple):
+    """A result before it is written.
+
+    record: what it was made with, for metadata and sidecar.
+    """
+
+    picture: image.Picture
+    sizes: Sizes
+    sampled: "Sampled"
+    record: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def finish(session: Session, begun: InProgress) -> Outcome:
+    """Develop and write the picture, and give the path of its result free.
+
+    Raises what would make every picture fail.
+    """
+    begun.resumed = time.monotonic()
+    try:
+        with begun.claim:
+            outcome = _write(session, begun, _develop(session, begun))
+        _teach_forecast(session, begun)
+    except Exception as error:
+        outcome = failed_outcome(begun.job.source.path, error)
+    return replace(outcome, seconds=begun.seconds)
+
+
+def _develop(session: Session, begun: InProgress) -> _Result:
+    """Return the result with its pixels, alpha, metadata and notes."""
+    from ..restore.prepare import finish as resized
+
+    request, job, picture, upscaler = session.request, begun.job, begun.picture, session.upscaler()
+    if begun.failure is not None:
+        failure, begun.failure = begun.failure, None  # the exception refers to the picture: leave no cycle behind
+        raise failure
+    assert begun.sampled is not None
+    sampled = begun.sampled
+    pixels, notes = upscaler.develop(sampled.latent, picture.pixels, request.settings)
+    alpha = None if picture.alpha is None else resized(picture.alpha, begun.sizes)
+    device, dtype = upscaler.place
+    like = request.like
+    record = provenance.record(
+        model=request.model,
+        weights=session.weights or None,
+        settings=replace(request.settings, tile=sampled.tile, overlap=sampled.overlap),
+        # A file that was renamed since is the same file, and its result must be the same to the byte.
+        name=like.input_name if like and like.input_sha256 == begun.tagged.sha256 else job.source.path.name,
+        sha256=begun.tagged.sha256,
+        tags=sampled.reading.tags,
+        prompt=sampled.fitted.prompt.positive,
+        negative=sampled.fitted.prompt.negative,
+        device=device,
+        dtype=dtype,
+        threads=upscaler.threads,
+        batch_size=sampled.batch_size,
+        batch_place=sampled.batch_place,
+        kind=job.kind,
+        quality=request.quality,
+        bits=picture.bits if image.FORMATS[job.kind].deep else 8,
+    )
+    packet: bytes | None = provenance.embed(picture.xmp, record)
+    if job.kind == "jpeg" and packet is not None and len(packet) > MOST_JPEG_XMP:
+        packet = picture.xmp
+        notes += ("A JPEG has no room beside the picture's XMP for how it was made: --like cannot repeat it.",)
+    finished = replace(picture, pixels=pixels, alpha=alpha, xmp=packet)
+    return _Result(finished, begun.sizes, sampled, record, begun.tagged.notes + picture.notes + sampled.notes + notes)
+
+
+def _write(session: Session, begun: InProgress, result: _Result) -> Outcome:
+    """Write the sidecar, the journal's line and the result, in this order, or the result alone to stdout."""
+    job, quality = begun.job, session.request.quality
+    if job.target is None:
+        with BytesIO() as stream:
+            notes = image.encode(stream, result.picture, job.kind, quality)
+            return _done_outcome(job, result, notes, stream.getvalue())
+
+    result = _write_sidecar(session, job, result)
+    journal, key = session.journal(job.source, job.target), session.result_key(job, begun.tagged)
+    # Asked once more: hours may have passed, and what a person put there meanwhile is theirs.
+    replaced = session.request.overwrite or journal.state(job.target, key) == "stale"
+    with replacing(job.target, replaced) as file:
+        notes = image.encode(file, result.picture, job.kind, quality)
+        journal.record(job.target, key, file, begun.seconds)
+    _settle_latent(session, job.target)
+    return _done_outcome(job, result, notes)
+
+
+def _write_sidecar(session: Session, job: Job, result: _Result) -> _Result:
+    """Write the sidecar, if one is asked for; return the result, with a note if a person's text is left as it is.
+
+    The sidecar comes before the picture, because an existing picture means that the job is done.
+    """
+    if job.target is None or (path := session.sidecar_path(job.target)) is None:
+        return result
+    sampled = result.sampled
+    if session.request.sidecar == "txt":
+        if path.exists() and not session.request.overwrite and sidecar.is_edited(path):
+            kept = f"{path} was edited and is left as it is: --overwrite writes it anew."
+            return result._replace(notes=(*result.notes, kept))
+        content = sidecar.as_text(result.record, sampled.reading.near, sampled.fitted.left_out)
+    else:
+        content = sidecar.as_json(
+            result.record,
+            about=session.request.model.about,
+            size_in=result.sizes.picture,
+            target=job.target.name,
+            size_out=result.sizes.result,
+            near=sampled.reading.near,
+            left_out=sampled.fitted.left_out,
+            cut=sampled.fitted.cut,
+            notes=result.notes,
+        )
+    # Before the work it was checked that the file there is ours, missing, or to be overwritten.
+    with replacing(path, overwrite=True) as file:
+        file.write(content)
+    return result
+
+
+def _settle_latent(session: Session, target: Path) -> None:
+    """Delete the latent of a result that is written, or give it the name under which a person keeps it."""
+    path = latents.place(target)
+    if not session.request.keep_latents:
+        latents.discard(path)
+    elif path.exists():
+        path.replace(latents.kept_place(target))
+
+
+def _teach_forecast(session: Session, begun: InProgress) -> None:
+    """Let later forecasts learn from the picture's time, if it went through all stages."""
+    if (expected := session.forecasts.get(begun.job.source.path)) is None or not begun.steps:
+        return
+    from ..forecast.estimate import remember
+    from ..forecast.rates import Phases
+
+    remember(expected, Phases(begun.before, begun.steps, begun.seconds - begun.before - begun.steps))
+
+
+def _done_outcome(job: Job, result: _Result, notes: tuple[str, ...], content: bytes = b"") -> Outcome:
+    return Outcome(
+        job.source.path,
+        "done",
+        0.0,
+        job.target,
+        size_in=result.sizes.picture,
+        size_out=result.sizes.result,
+        tags=result.sampled.reading.tags,
+        prompt=result.sampled.fitted.prompt.positive,
+        notes=result.notes + notes,
+        record=result.record,
+        content=content,
+    )

@@ -1,0 +1,40 @@
+"""What a person asks for every picture of a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..records import provenance
+from ..settings import MAX_PIXELS, Model, Settings, Sidecar
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for every picture of a run, apart from the paths of the results.
+
+    dtype: precision of the networks; "auto": the best for the device.
+    quality: 1 to 100, of lossy formats; None: the format's own.
+    overwrite: whether existing results and sidecars may be replaced.
+    sidecar: kind of file with the tags that is written beside each result.
+    tags_from: folder of sidecars; their tags replace those of the tagger.
+    like: recipe of an earlier result; its tags too replace those of the tagger.
+    keep_latents: whether the denoised latent stays beside the result.
+    tolerant: whether damaged pictures are read as far as possible.
+    max_pixels: most pixels of one result.
+    batch_size: most tiles, of one picture or several, in one call of the networks; None: as many as memory holds, or
+        as many as `like` had.
+    compiled: whether the blocks of the networks are compiled.
+    """
+
+    model: Model
+    settings: Settings
+    dtype: str = "auto"
+    quality: int | None = None
+    overwrite: bool = False
+    sidecar: Sidecar = "none"
+    tags_from: Path | None = None
+    like: provenance.Recipe | None = None
+    keep_latents: bool = False
+    tolerant: bool = False
+    max_pixels: int = MAX_PIXELS
+    batch_size: int | None = None
+    compiled: bool = False

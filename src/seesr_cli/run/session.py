@@ -1,0 +1,133 @@
+"""Keep what all pictures of a run share: the model, the journals, the keys and the fingerprint of the weights."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import WeightsMissing
+from ..files import sweep
+from ..records.journal import Journal, Key
+from .inputs import InputFile
+from .outcome import Watch
+from .outputs import Job
+from .request import Request
+
+if TYPE_CHECKING:
+    from ..forecast.estimate import Forecast
+    from ..restore.upscaler import Upscaler
+
+
+class TaggedInput(NamedTuple):
+    """Contents of an input file, and the tags that a person gave for it.
+
+    sha256: of the file.
+    tags: that replace those of the tagger; None: the tagger's are used.
+    notes: sentences about the choice of tags.
+    tags_file: file that the tags are from.
+    """
+
+    sha256: str
+    tags: tuple[str, ...] | None
+    notes: tuple[str, ...]
+    tags_file: Path | None = None
+
+
+class Session:
+    """What a run keeps from picture to picture.
+
+    request: what is asked for every picture.
+    watch: listener that is told of the progress.
+    forecasts: by source; they learn from the time that the pictures took.
+    loading_seconds: time spent on loading the model so far.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        load: "Callable[[], Upscaler]",
+        fingerprint: Callable[[], str],
+        watch: Watch,
+        forecasts: "Mapping[Path, Forecast]",
+    ) -> None:
+        self.request = request
+        self.watch = watch
+        self.forecasts = forecasts
+        self.loading_seconds = 0.0
+        self._load = load
+        self._fingerprint = fingerprint
+        self._upscaler: Upscaler | None = None
+        self._journals: dict[Path, Journal] = {}
+        self._swept: set[Path] = set()
+        self._told: set[str] = set()
+
+    def upscaler(self) -> "Upscaler":
+        """Return the model; the first call loads it."""
+        if self._upscaler is None:
+            self.watch.loading(self.request.model.name)
+            began = time.monotonic()
+            self._upscaler = self._load()
+            self.loading_seconds += time.monotonic() - began
+        return self._upscaler
+
+    @cached_property
+    def weights(self) -> str:
+        """The fingerprint of the weights; empty if they are missing, which a picture that is done does not mind."""
+        with suppress(WeightsMissing):
+            return self._fingerprint()
+        return ""
+
+    def journal(self, source: InputFile, target: Path) -> Journal:
+        """Return the journal of the folder that the person named, for the results or for the pictures."""
+        folder = target.parent
+        for _ in source.relative.parts[1:]:
+            folder = folder.parent
+        if folder not in self._journals:
+            self._journals[folder] = Journal.open(folder)
+        return self._journals[folder]
+
+    def tell_notes(self) -> None:
+        """Tell the watch each note of the journals that was not told yet."""
+        for note in [note for journal in self._journals.values() for note in journal.notes]:
+            if note not in self._told:
+                self._told.add(note)
+                self.watch.note(note)
+
+    def sweep_once(self, folder: Path) -> None:
+        """Delete the part files of killed runs in `folder`, if this run has not done so yet."""
+        if folder not in self._swept:
+            self._swept.add(folder)
+            sweep(folder)
+
+    def sidecar_path(self, target: Path) -> Path | None:
+        """Return the path of the sidecar of the result `target`; None if sidecars are not asked for."""
+        return None if self.request.sidecar == "none" else target.with_suffix(f".{self.request.sidecar}")
+
+    def result_key(self, job: Job, tagged: TaggedInput) -> Key:
+        """Return the key of the result: digests of the input, of all that decides over the file, and of the weights."""
+        about_file = {"kind": job.kind, "quality": self.request.quality}
+        return self._key(tagged, self._decisive(tagged) | about_file)
+
+    def latent_key(self, tagged: TaggedInput) -> Key:
+        """Return the key of the denoised latent, over which neither colours nor the file's format decide."""
+        decisive = self._decisive(tagged)
+        del decisive["colour"]
+        return self._key(tagged, decisive)
+
+    def _decisive(self, tagged: TaggedInput) -> dict[str, object]:
+        request = self.request
+        return asdict(request.settings) | {
+            "model": request.model.name,
+            "dtype": request.dtype,
+            "tags": tagged.tags,
+            "tolerant": request.tolerant,
+        }
+
+    def _key(self, tagged: TaggedInput, decisive: dict[str, object]) -> Key:
+        digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        return Key(tagged.sha256, digest, self.weights)
