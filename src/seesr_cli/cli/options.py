@@ -1,23 +1,72 @@
-"""The arguments and options that more than one command takes."""
+"""Declare the arguments and options of the commands `upscale` and `tags`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from ..settings import DEFAULT_MODEL, MODELS, ModelName
+from ..settings import (
+    DEFAULT_MODEL,
+    MAX_PIXELS,
+    MODELS,
+    PRESETS,
+    Colour,
+    Format,
+    ModelName,
+    Preset,
+    Sidecar,
+    Solver,
+    Start,
+)
 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
 
 INPUT, MODEL, REPORT = "Input", "Model", "What is printed"
+OUTPUT, TAGS, SAMPLING, TILING = "Result", "Tags", "Sampling", "Sizes"
 
 _MODELS_IN_WORDS = "\n".join(f"[bold]{name}[/bold]: {model.about}." for name, model in MODELS.items())
 
 
 def default(text: str) -> str:
-    """Return how help shows a default: typer's own way puts such words in brackets of brackets."""
+    """Return the markup of a default in help, because typer itself would print doubled brackets."""
     return rf"[dim]\[default: {text}][/dim]"
 
+
+def _setting(field: str, *names: str, help: str, panel: str, metavar: str | None = None) -> Any:
+    """Return the option of a setting, with its default in the help, and the defaults of models that differ."""
+    published = getattr(MODELS[DEFAULT_MODEL].defaults, field)
+    others = [
+        f"{name} {_plain(value)}"
+        for name, model in MODELS.items()
+        if (value := getattr(model.defaults, field)) != published
+    ]
+    about = f"{help} {default('; '.join([_plain(published), *others]))}"
+    return typer.Option(*names, help=about, rich_help_panel=panel, metavar=metavar, show_default=False)
+
+
+def _size(name: str, help: str) -> Any:
+    """Return the option of an exact size of the result."""
+    return typer.Option(name, help=help, rich_help_panel=OUTPUT)
+
+
+def _plain(value: float | str) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _presets() -> str:
+    """Return the settings of every preset, in words."""
+    words = []
+    for name, preset in PRESETS.items():
+        parts = (
+            [preset["solver"], f"{preset['steps']} steps", f"--tile {preset['tile']}"] if preset else ["the defaults"]
+        )
+        if within := preset.get("guidance_within"):
+            parts.append(f"--guidance-within {within[0]:g},{within[1]:g}")
+        words.append(f"{name} ({', '.join(parts)})")
+    return "; ".join(words)
+
+
+# Of both commands.
 
 Inputs = Annotated[
     list[str] | None,
@@ -87,4 +136,270 @@ AsJson = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.", rich_help_panel=REPORT)]
 Debug = Annotated[
     bool, typer.Option("--debug", help="Show where in the program an error arose.", rich_help_panel=REPORT)
+]
+
+# Of `seesr upscale` alone.
+
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="A file for one picture (its suffix is the format), a folder, made if need be, or - for stdout. "
+        + default("photo_x4.png beside photo.jpg"),
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+Scale = Annotated[
+    float | None, _setting("scale", "--scale", "-s", help="How many times as large, 1 to 16.", panel=OUTPUT)
+]
+Width = Annotated[int | None, _size("--width", "Width of the result in pixels, in the place of a scale.")]
+Height = Annotated[int | None, _size("--height", "Height of the result; with --width, what is over is cut off.")]
+LongEdge = Annotated[int | None, _size("--long-edge", "Longer side of the result.")]
+Megapixels = Annotated[float | None, _size("--megapixels", "Pixels of the result, in millions.")]
+OutputFormat = Annotated[
+    Format | None,
+    typer.Option(
+        "--format",
+        help=f"Of the results' files. {default('that of the suffix, or png')}",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        "--quality",
+        min=1,
+        max=100,
+        help=f"Of JPEG, WebP and AVIF, 1 to 100. {default('95; avif 85')}",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+NamePattern = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="PATTERN",
+        help="Names of the results, with {stem}, {name}, {scale} and {suffix}. " + default("{stem}_x{scale}{suffix}"),
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Make results again that are already there. Inputs are never overwritten.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Tags = Annotated[
+    Sidecar,
+    typer.Option(
+        "--tags",
+        help="Write photo_x4.txt, for people to edit, or photo_x4.json, with all that is known, beside each "
+        f"result; json where nothing is said. {default('none')}",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+Compare = Annotated[
+    Path | None,
+    typer.Option(
+        "--compare",
+        metavar="PAGE",
+        help="Write a page (.html) that shows every picture before and after.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+KeepLatents = Annotated[
+    bool,
+    typer.Option(
+        "--keep-latents",
+        help="Leave each result's latent beside it: another --colour or --format costs no sampling then.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+MaxPixels = Annotated[
+    int,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        help=f"A result with more pixels than this is refused. {default(f'{MAX_PIXELS:,}')}",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Say what every picture will become, and what it will take, and end there.",
+        rich_help_panel=REPORT,
+    ),
+]
+Like = Annotated[
+    Path | None,
+    typer.Option(
+        "--like",
+        metavar="RESULT",
+        help="Take model, settings, tags and seed from the metadata of an earlier result; options win over them.",
+        rich_help_panel=SAMPLING,
+    ),
+]
+TagsFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--tags-from",
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        help="Take the tags from the sidecars in this folder, as you edited them.",
+        rich_help_panel=TAGS,
+    ),
+]
+AddTag = Annotated[
+    list[str] | None,
+    typer.Option("--add-tag", metavar="WORDS", help="Add a tag to every picture's.", rich_help_panel=TAGS),
+]
+DropTag = Annotated[
+    list[str] | None,
+    typer.Option("--drop-tag", metavar="WORDS", help="Leave a tag out of every picture's.", rich_help_panel=TAGS),
+]
+TagThreshold = Annotated[
+    float | None,
+    typer.Option(
+        "--tag-threshold",
+        help=f"Score above which a tag counts, 0 to 1. {default('each tag has its own')}",
+        show_default=False,
+        rich_help_panel=TAGS,
+    ),
+]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        "--devices",
+        metavar="LIST",
+        help="Several devices, each at work on pictures of its own: 0,1 are the first two GPUs.",
+        rich_help_panel=MODEL,
+    ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        min=1,
+        help="Pictures at a time on each device; on a CPU they divide its cores. Each needs its own memory.",
+        rich_help_panel=MODEL,
+    ),
+]
+PresetName = Annotated[
+    Preset | None,
+    typer.Option(
+        "--preset",
+        help=f"Settings that go together: {_presets()}. Options win over it, and it over --like. For the model "
+        f"seesr; published for all. {default('published')}",
+        show_default=False,
+        rich_help_panel=SAMPLING,
+    ),
+]
+Steps = Annotated[int | None, _setting("steps", "--steps", help="Denoising steps.", panel=SAMPLING)]
+SolverName = Annotated[
+    Solver | None,
+    _setting("solver", "--solver", help="How steps are made: as published, or without noise between.", panel=SAMPLING),
+]
+Guidance = Annotated[
+    float | None,
+    _setting(
+        "guidance",
+        "--guidance",
+        help="Weight of the prompt over the negative one; 1 and below leave that one out.",
+        panel=SAMPLING,
+    ),
+]
+GuidanceWithin = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance-within",
+        metavar="LEAST,MOST",
+        help="Guide only where noise/signal is between these, as 0.28,5.42; elsewhere a step is half the work. "
+        + default("everywhere"),
+        show_default=False,
+        rich_help_panel=SAMPLING,
+    ),
+]
+Control = Annotated[
+    float | None,
+    _setting("control", "--control", help="How closely the result is held to the input.", panel=SAMPLING),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option("--prompt", metavar="TEXT", help="Words to add behind the tags.", rich_help_panel=SAMPLING),
+]
+Negative = Annotated[
+    str | None,
+    _setting("negative", "--negative", help="Words to move away from.", panel=SAMPLING, metavar="TEXT"),
+]
+StartAt = Annotated[
+    Start | None,
+    _setting("start", "--start", help="Begin at the noised input (lr) or at pure noise.", panel=SAMPLING),
+]
+ColourMethod = Annotated[
+    Colour | None,
+    _setting("colour", "--colour", help="How the result takes the colours of the input.", panel=SAMPLING),
+]
+Seed = Annotated[
+    int | None,
+    _setting("seed", "--seed", help="The same seed gives the same picture.", panel=SAMPLING),
+]
+ProcessSize = Annotated[
+    int | None,
+    _setting(
+        "process_size",
+        "--process-size",
+        help="Results with a side below this are made larger and reduced at the end, in pixels.",
+        panel=TILING,
+    ),
+]
+Tile = Annotated[
+    str | None,
+    _setting(
+        "tile",
+        "--tile",
+        help="Side of a tile, in latent pixels; less needs less memory. auto: of the model's own side and overlap, "
+        "others that showed no seams with it and, up to 1024 x 1024 pixels, one tile for all, the least work.",
+        panel=TILING,
+        metavar="SIDE|auto",
+    ),
+]
+Overlap = Annotated[
+    int | None, _setting("overlap", "--overlap", help="Overlap of tiles, in latent pixels.", panel=TILING)
+]
+BatchSize = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N|auto",
+        help="Most tiles, of one picture or of several with frames of one size, that the networks compute at once. "
+        "auto: on CUDA what memory holds, up to 8, elsewhere 1; for --like as many as there were. " + default("auto"),
+        show_default=False,
+        rich_help_panel=TILING,
+    ),
+]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Compile the networks' blocks, with torch.compile: minutes for each size of tile at the first run, "
+        "kept for later ones. On a CPU it gained nothing, and on GPUs it was not measured.",
+        rich_help_panel=MODEL,
+    ),
+]
+AsJsonEvents = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object per event, a line each.", rich_help_panel=REPORT),
 ]

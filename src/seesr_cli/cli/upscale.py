@@ -1,12 +1,11 @@
-"""`seesr upscale`: pictures in, restored pictures out."""
+"""`seesr upscale`: restore the pictures that are named."""
 
 import os
-import sys
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,27 +13,8 @@ from ..errors import UsageError, WeightsMissing
 from ..files import cache_folder
 from ..machine.imports import uncollected
 from ..machine.share import Worker, divide
-from ..settings import (
-    DEFAULT_MODEL,
-    EXACT_SIZES,
-    LEAST_TILE,
-    MAX_PIXELS,
-    MODELS,
-    MOST_BATCH,
-    MOST_TILE,
-    PRESETS,
-    Colour,
-    Format,
-    Model,
-    Preset,
-    Settings,
-    Sidecar,
-    Solver,
-    Start,
-    check_batch_size,
-    preset,
-)
-from . import options
+from ..settings import DEFAULT_MODEL, MAX_PIXELS, MODELS
+from . import options, typed
 from .weights import ensure
 
 if TYPE_CHECKING:
@@ -46,323 +26,55 @@ if TYPE_CHECKING:
     from ..run.outputs import Job
     from ..run.request import Request
 
-LOSSLESS = ("png", "tiff")
-
-OUTPUT, TAGS, SAMPLING, TILING = "Result", "Tags", "Sampling", "Sizes"
-
-
-def _setting(field: str, *names: str, help: str, panel: str, metavar: str | None = None) -> Any:
-    """Return the option of a setting; its help ends with the published default, and that of models that differ."""
-    published = getattr(MODELS[DEFAULT_MODEL].defaults, field)
-    others = [
-        f"{name} {_plain(value)}"
-        for name, model in MODELS.items()
-        if (value := getattr(model.defaults, field)) != published
-    ]
-    default = options.default("; ".join([_plain(published), *others]))
-    return typer.Option(*names, help=f"{help} {default}", rich_help_panel=panel, metavar=metavar, show_default=False)
-
-
-def _size(name: str, help: str) -> Any:
-    """Return the option of an exact size."""
-    return typer.Option(name, help=help, rich_help_panel=OUTPUT)
-
-
-def _plain(value: float | str) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _presets() -> str:
-    """Return what the presets set, in words."""
-
-    def words(settings: dict[str, Any]) -> str:
-        within = settings.get("guidance_within")
-        parts = [settings["solver"], f"{settings['steps']} steps", f"--tile {settings['tile']}"]
-        return ", ".join(parts + ([f"--guidance-within {within[0]:g},{within[1]:g}"] if within else []))
-
-    return "; ".join(
-        f"{name} ({words(settings) if settings else 'the defaults'})" for name, settings in PRESETS.items()
-    )
-
 
 def upscale(
     inputs: options.Inputs = None,
     from_list: options.FromList = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            help="A file for one picture (its suffix is the format), a folder, made if need be, or - for stdout. "
-            + options.default("photo_x4.png beside photo.jpg"),
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    scale: Annotated[
-        float | None, _setting("scale", "--scale", "-s", help="How many times as large, 1 to 16.", panel=OUTPUT)
-    ] = None,
-    width: Annotated[int | None, _size("--width", "Width of the result in pixels, in the place of a scale.")] = None,
-    height: Annotated[
-        int | None, _size("--height", "Height of the result; with --width, what is over is cut off.")
-    ] = None,
-    long_edge: Annotated[int | None, _size("--long-edge", "Longer side of the result.")] = None,
-    megapixels: Annotated[float | None, _size("--megapixels", "Pixels of the result, in millions.")] = None,
-    kind: Annotated[
-        Format | None,
-        typer.Option(
-            "--format",
-            help=f"Of the results' files. {options.default('that of the suffix, or png')}",
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    quality: Annotated[
-        int | None,
-        typer.Option(
-            "--quality",
-            min=1,
-            max=100,
-            help=f"Of JPEG, WebP and AVIF, 1 to 100. {options.default('95; avif 85')}",
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--name",
-            metavar="PATTERN",
-            help="Names of the results, with {stem}, {name}, {scale} and {suffix}. "
-            + options.default("{stem}_x{scale}{suffix}"),
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Make results again that are already there. Inputs are never overwritten.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    tags: Annotated[
-        Sidecar,
-        typer.Option(
-            "--tags",
-            help="Write photo_x4.txt, for people to edit, or photo_x4.json, with all that is known, beside each "
-            f"result; json where nothing is said. {options.default('none')}",
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = "none",
-    compare: Annotated[
-        Path | None,
-        typer.Option(
-            "--compare",
-            metavar="PAGE",
-            help="Write a page (.html) that shows every picture before and after.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    keep_latents: Annotated[
-        bool,
-        typer.Option(
-            "--keep-latents",
-            help="Leave each result's latent beside it: another --colour or --format costs no sampling then.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    max_pixels: Annotated[
-        int,
-        typer.Option(
-            "--max-pixels",
-            min=1,
-            help=f"A result with more pixels than this is refused. {options.default(f'{MAX_PIXELS:,}')}",
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = MAX_PIXELS,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Say what every picture will become, and what it will take, and end there.",
-            rich_help_panel=options.REPORT,
-        ),
-    ] = False,
+    output: options.Output = None,
+    scale: options.Scale = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    long_edge: options.LongEdge = None,
+    megapixels: options.Megapixels = None,
+    kind: options.OutputFormat = None,
+    quality: options.Quality = None,
+    name: options.NamePattern = None,
+    overwrite: options.Overwrite = False,
+    tags: options.Tags = "none",
+    compare: options.Compare = None,
+    keep_latents: options.KeepLatents = False,
+    max_pixels: options.MaxPixels = MAX_PIXELS,
+    dry_run: options.DryRun = False,
     tolerant: options.Tolerant = False,
-    like: Annotated[
-        Path | None,
-        typer.Option(
-            "--like",
-            metavar="RESULT",
-            help="Take model, settings, tags and seed from the metadata of an earlier result; options win over them.",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = None,
-    tags_from: Annotated[
-        Path | None,
-        typer.Option(
-            "--tags-from",
-            metavar="DIR",
-            exists=True,
-            file_okay=False,
-            help="Take the tags from the sidecars in this folder, as you edited them.",
-            rich_help_panel=TAGS,
-        ),
-    ] = None,
-    add_tag: Annotated[
-        list[str] | None,
-        typer.Option("--add-tag", metavar="WORDS", help="Add a tag to every picture's.", rich_help_panel=TAGS),
-    ] = None,
-    drop_tag: Annotated[
-        list[str] | None,
-        typer.Option("--drop-tag", metavar="WORDS", help="Leave a tag out of every picture's.", rich_help_panel=TAGS),
-    ] = None,
-    tag_threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--tag-threshold",
-            help=f"Score above which a tag counts, 0 to 1. {options.default('each tag has its own')}",
-            show_default=False,
-            rich_help_panel=TAGS,
-        ),
-    ] = None,
+    like: options.Like = None,
+    tags_from: options.TagsFrom = None,
+    add_tag: options.AddTag = None,
+    drop_tag: options.DropTag = None,
+    tag_threshold: options.TagThreshold = None,
     model: options.Model = None,
     weights: options.Weights = None,
     yes: options.Yes = False,
     device: options.Device = "auto",
-    devices: Annotated[
-        str | None,
-        typer.Option(
-            "--devices",
-            metavar="LIST",
-            help="Several devices, each at work on pictures of its own: 0,1 are the first two GPUs.",
-            rich_help_panel=options.MODEL,
-        ),
-    ] = None,
-    at_once: Annotated[
-        int,
-        typer.Option(
-            "--jobs",
-            min=1,
-            help="Pictures at a time on each device; on a CPU they divide its cores. Each needs its own memory.",
-            rich_help_panel=options.MODEL,
-        ),
-    ] = 1,
+    devices: options.Devices = None,
+    at_once: options.Jobs = 1,
     dtype: options.Precision = "auto",
-    preset_name: Annotated[
-        Preset | None,
-        typer.Option(
-            "--preset",
-            help=f"Settings that go together: {_presets()}. Options win over it, and it over --like. For the model "
-            f"seesr; published for all. {options.default('published')}",
-            show_default=False,
-            rich_help_panel=SAMPLING,
-        ),
-    ] = None,
-    steps: Annotated[int | None, _setting("steps", "--steps", help="Denoising steps.", panel=SAMPLING)] = None,
-    solver: Annotated[
-        Solver | None,
-        _setting(
-            "solver", "--solver", help="How steps are made: as published, or without noise between.", panel=SAMPLING
-        ),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        _setting(
-            "guidance",
-            "--guidance",
-            help="Weight of the prompt over the negative one; 1 and below leave that one out.",
-            panel=SAMPLING,
-        ),
-    ] = None,
-    guidance_within: Annotated[
-        str | None,
-        typer.Option(
-            "--guidance-within",
-            metavar="LEAST,MOST",
-            help="Guide only where noise/signal is between these, as 0.28,5.42; elsewhere a step is half the work. "
-            + options.default("everywhere"),
-            show_default=False,
-            rich_help_panel=SAMPLING,
-        ),
-    ] = None,
-    control: Annotated[
-        float | None,
-        _setting("control", "--control", help="How closely the result is held to the input.", panel=SAMPLING),
-    ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option("--prompt", metavar="TEXT", help="Words to add behind the tags.", rich_help_panel=SAMPLING),
-    ] = None,
-    negative: Annotated[
-        str | None,
-        _setting("negative", "--negative", help="Words to move away from.", panel=SAMPLING, metavar="TEXT"),
-    ] = None,
-    start: Annotated[
-        Start | None,
-        _setting("start", "--start", help="Begin at the noised input (lr) or at pure noise.", panel=SAMPLING),
-    ] = None,
-    colour: Annotated[
-        Colour | None,
-        _setting("colour", "--colour", help="How the result takes the colours of the input.", panel=SAMPLING),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        _setting("seed", "--seed", help="The same seed gives the same picture.", panel=SAMPLING),
-    ] = None,
-    process_size: Annotated[
-        int | None,
-        _setting(
-            "process_size",
-            "--process-size",
-            help="Results with a side below this are made larger and reduced at the end, in pixels.",
-            panel=TILING,
-        ),
-    ] = None,
-    tile: Annotated[
-        str | None,
-        _setting(
-            "tile",
-            "--tile",
-            help="Side of a tile, in latent pixels; less needs less memory. auto: of the model's own side and overlap, "
-            "others that showed no seams with it and, up to 1024 x 1024 pixels, one tile for all, the least work.",
-            panel=TILING,
-            metavar="SIDE|auto",
-        ),
-    ] = None,
-    overlap: Annotated[
-        int | None, _setting("overlap", "--overlap", help="Overlap of tiles, in latent pixels.", panel=TILING)
-    ] = None,
-    batch_size: Annotated[
-        str | None,
-        typer.Option(
-            "--batch-size",
-            metavar="N|auto",
-            help="Most tiles, of one picture or of several with frames of one size, that the networks compute at once. "
-            "auto: on CUDA what memory holds, up to 8, elsewhere 1; for --like as many as there were. "
-            + options.default("auto"),
-            show_default=False,
-            rich_help_panel=TILING,
-        ),
-    ] = None,
-    compiled: Annotated[
-        bool,
-        typer.Option(
-            "--compile",
-            help="Compile the networks' blocks, with torch.compile: minutes for each size of tile at the first run, "
-            "kept for later ones. On a CPU it gained nothing, and on GPUs it was not measured.",
-            rich_help_panel=options.MODEL,
-        ),
-    ] = False,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Print one JSON object per event, a line each.", rich_help_panel=options.REPORT),
-    ] = False,
+    preset_name: options.PresetName = None,
+    steps: options.Steps = None,
+    solver: options.SolverName = None,
+    guidance: options.Guidance = None,
+    guidance_within: options.GuidanceWithin = None,
+    control: options.Control = None,
+    prompt: options.Prompt = None,
+    negative: options.Negative = None,
+    start: options.StartAt = None,
+    colour: options.ColourMethod = None,
+    seed: options.Seed = None,
+    process_size: options.ProcessSize = None,
+    tile: options.Tile = None,
+    overlap: options.Overlap = None,
+    batch_size: options.BatchSize = None,
+    compiled: options.Compile = False,
+    as_json: options.AsJsonEvents = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -370,54 +82,46 @@ def upscale(
 
     Folders are searched with all folders in them. The same command again does only what is missing or has changed.
     """
-    if as_json and output == "-":
-        raise UsageError("--json and -o - both want stdout: write the picture to a file.")
-    if output == "-" and not dry_run and sys.stdout.isatty():
-        raise UsageError("-o - would write the picture on the terminal: send it on with | or >, or name a file.")
+    # 1. Refuse what needs no picture to be wrong. Imports come after that: Pillow takes a while, and torch seconds.
+    typed.check_streams(output, as_json, dry_run)
     if compare is not None:
         _check_page(compare, overwrite)
-    names = _devices(device, devices)
-    if compiled:  # torch looks at this once, while it is imported
+    names = typed.device_names(device, devices)
+    if compiled:  # torch reads the variable once, while it is imported
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
-    # Only now: Pillow takes a while, and torch seconds.
     from ..machine.available import cores
     from ..report.screen import Report
-    from ..run import inputs as finding
-    from ..run import outputs
-    from ..run.foresee import JobForecast
-    from ..run.outcome import Outcome
+    from ..run.inputs import find, left_alone
+    from ..run.outputs import is_there, plan_results
     from ..run.request import Request
 
+    # 2. Put what is asked together: the model's defaults or --like, the preset over them, and options over both.
     recipe = _recipe(like) if like else None
     chosen = MODELS[model or (recipe.model if recipe else DEFAULT_MODEL)]
-    settings = _merged(
-        chosen,
-        recipe.settings if recipe else chosen.defaults,
-        preset(preset_name, chosen) if preset_name else {},
-        {
-            "scale": scale,
-            "width": width,
-            "height": height,
-            "long_edge": long_edge,
-            "megapixels": megapixels,
-            "steps": steps,
-            "solver": solver,
-            "guidance": guidance,
-            "guidance_within": _interval(guidance_within),
-            "control": control,
-            "prompt": prompt,
-            "negative": negative,
-            "add_tags": tuple(add_tag) if add_tag else None,
-            "drop_tags": tuple(drop_tag) if drop_tag else None,
-            "tag_threshold": tag_threshold,
-            "start": start,
-            "colour": colour,
-            "process_size": process_size,
-            "tile": _side(tile),
-            "overlap": overlap,
-            "seed": seed,
-        },
-    )
+    given = {
+        "scale": scale,
+        "width": width,
+        "height": height,
+        "long_edge": long_edge,
+        "megapixels": megapixels,
+        "steps": steps,
+        "solver": solver,
+        "guidance": guidance,
+        "guidance_within": typed.interval(guidance_within),
+        "control": control,
+        "prompt": prompt,
+        "negative": negative,
+        "add_tags": tuple(add_tag) if add_tag else None,
+        "drop_tags": tuple(drop_tag) if drop_tag else None,
+        "tag_threshold": tag_threshold,
+        "start": start,
+        "colour": colour,
+        "process_size": process_size,
+        "tile": typed.tile_side(tile),
+        "overlap": overlap,
+        "seed": seed,
+    }
+    settings = typed.merged_settings(chosen, recipe.settings if recipe else chosen.defaults, preset_name, given)
     request = Request(
         chosen,
         settings,
@@ -430,74 +134,42 @@ def upscale(
         keep_latents=keep_latents,
         tolerant=tolerant,
         max_pixels=max_pixels,
-        batch_size=_batch_size(batch_size),
+        batch_size=typed.batch_size(batch_size),
         compiled=compiled,
     )
+
+    # 3. Find the pictures, and plan their results.
     if recipe and (output is None or not Path(output).suffix):
         kind = kind or recipe.kind
-    sources = finding.find(inputs or [], from_list or [], output=output, name=name)
-    planned = outputs.plan_results(sources.pictures, output, name, _label(settings), kind)
-    if quality is not None and (whole := next((job for job in planned if job.kind in LOSSLESS), None)):
-        raise UsageError(
-            f"--quality has no meaning for {whole.kind}, which loses nothing: leave it out, or use --format."
-        )
-    pending = [job for job in planned if overwrite or not outputs.is_there(job)]
+    sources = find(inputs or [], from_list or [], output=output, name=name)
+    jobs = plan_results(sources.pictures, output, name, typed.size_label(settings), kind)
+    typed.check_quality(quality, jobs)
+    pending = [job for job in jobs if overwrite or not is_there(job)]
     if pending and not dry_run:
         ensure(chosen, weights, yes, quiet)
-    crew = divide(names, at_once, len(planned), cores())
-    foreseen = _foreseen(pending, request, crew[0], weights)
-    outcomes: list[Outcome] = []
-    with Report(
-        0 if dry_run else len(planned), events=as_json, quiet=quiet, debug=debug, share=crew[0].share
-    ) as report:
+    workers = divide(names, at_once, len(jobs), cores())
+
+    # 4. Forecast, restore and report.
+    foreseen = _foresee(pending, request, workers[0], weights)
+    told = 0 if dry_run else len(jobs)
+    with Report(told, events=as_json, quiet=quiet, debug=debug, share=workers[0].share) as report:
         for note in sources.notes:
             report.note(note)
-        plans = [plan for plan in foreseen if isinstance(plan, JobForecast)]
-        for plan in plans:
-            report.planned(plan)
-        if dry_run:
-            for outcome in foreseen:
-                if isinstance(outcome, Outcome):
-                    report.upscaled(outcome)
-            report.plans(plans)
-            report.total(plans, len(planned) - len(pending))
-        if plans:
-            from ..forecast.estimate import check
-
-            check([(plan.job.source.path, plan.forecast) for plan in plans], plans[0].forecast.case.room)
-        if not dry_run:
-            forecasts = {plan.job.source.path: plan.forecast for plan in plans}
-            with closing(_outcomes(planned, request, crew, weights, report, forecasts)) as coming:
-                for outcome in coming:
-                    report.upscaled(outcome)
-                    outcomes.append(replace(outcome, content=b"", error=None))
+        forecasts = _tell_forecasts(report, foreseen, len(jobs) - len(pending), dry_run)
+        outcomes = [] if dry_run else _restore(report, jobs, request, workers, weights, forecasts)
         if sources.strangers:
-            report.note(finding.left_alone(sources.strangers))
+            report.note(left_alone(sources.strangers))
         if compare is not None and not dry_run:
-            places = {job.source.path: place for place, job in enumerate(planned)}
-            outcomes.sort(key=lambda outcome: places[outcome.source])  # several workers are done in any order
-            _show(compare, outcomes, overwrite)
+            _write_page(compare, jobs, outcomes, overwrite)
             report.note(f"{compare} shows the pictures before and after.")
     if report.failed:
         raise typer.Exit(1)
 
 
-def _devices(one: str, several: str | None) -> list[str]:
-    """Return the devices that were typed, GPUs by number alone being CUDA's. Raises UsageError."""
-    if several is None:
-        return [one]
-    if one != "auto":
-        raise UsageError("--device and --devices both say where to compute: give one of them.")
-    names = [name.strip() for name in several.split(",")]
-    if not all(names):
-        raise UsageError(f"--devices {several} is no list: give devices with commas between, as 0,1.")
-    return [f"cuda:{name}" if name.isdecimal() else name for name in names]
-
-
-def _foreseen(
-    pending: "list[Job]", request: "Request", worker: Worker, weights: Path | None
+def _foresee(
+    pending: "Sequence[Job]", request: "Request", worker: Worker, weights: Path | None
 ) -> "list[JobForecast | Outcome]":
-    """Return what the pictures will take; nothing where there is nothing to do, which is answered without torch."""
+    """Return the forecasts of the jobs; without jobs the answer comes without torch."""
     if not pending:
         return []
     with uncollected():
@@ -506,7 +178,7 @@ def _foreseen(
         from ..weights import locate
 
     try:
-        folder = locate(request.model, weights)
+        folder: Path | None = locate(request.model, weights)
     except WeightsMissing:
         folder = None
     keep_to(worker.threads)
@@ -514,134 +186,108 @@ def _foreseen(
     return list(foresee(pending, request, place, folder, worker.share))
 
 
-def _outcomes(
-    planned: "Sequence[Job]",
-    request: "Request",
-    crew: tuple[Worker, ...],
-    weights: Path | None,
+def _tell_forecasts(
+    report: "Report", foreseen: "Sequence[JobForecast | Outcome]", existing: int, dry_run: bool
+) -> "dict[Path, Forecast]":
+    """Report the forecasts, and return them by source. Raises ResourcesError if memory or disk is too small.
+
+    existing: results that are there already.
+    """
+    from ..run.foresee import JobForecast
+
+    plans = [plan for plan in foreseen if isinstance(plan, JobForecast)]
+    for plan in plans:
+        report.planned(plan)
+    if dry_run:
+        for outcome in foreseen:
+            if not isinstance(outcome, JobForecast):
+                report.upscaled(outcome)
+        report.plans(plans)
+        report.total(plans, existing)
+    if plans:
+        from ..forecast.estimate import check
+
+        check([(plan.job.source.path, plan.forecast) for plan in plans], plans[0].forecast.case.room)
+    return {plan.job.source.path: plan.forecast for plan in plans}
+
+
+def _restore(
     report: "Report",
+    jobs: "Sequence[Job]",
+    request: "Request",
+    workers: Sequence[Worker],
+    weights: Path | None,
+    forecasts: "dict[Path, Forecast]",
+) -> "list[Outcome]":
+    """Restore the pictures, report each, and return the Outcomes without contents and exceptions."""
+    outcomes = []
+    with closing(_outcomes(report, jobs, request, workers, weights, forecasts)) as coming:
+        for outcome in coming:
+            report.upscaled(outcome)
+            outcomes.append(replace(outcome, content=b"", error=None))
+    return outcomes
+
+
+def _outcomes(
+    report: "Report",
+    jobs: "Sequence[Job]",
+    request: "Request",
+    workers: Sequence[Worker],
+    weights: Path | None,
     forecasts: "dict[Path, Forecast]",
 ) -> "Generator[Outcome]":
-    """Yield what becomes of the pictures, restored here or, by more than one worker, in other processes."""
-    from ..run import batch, workers
+    """Yield the Outcomes of the pictures, restored in this process, or by several workers in other processes."""
+    from ..run import batch
+    from ..run import workers as processes
     from ..weights import locate
     from ..weights.fingerprint import fingerprint
 
     def known() -> str:
         return fingerprint(request.model, locate(request.model, weights))
 
-    if len(crew) > 1:
-        yield from workers.run(planned, request, crew, weights, known, report, forecasts)
+    if len(workers) > 1:
+        yield from processes.run(jobs, request, workers, weights, known, report, forecasts)
     else:
-        load = workers.loader(crew[0], request, weights)
-        yield from batch.run(planned, request, load, known, report, forecasts)
+        load = processes.loader(workers[0], request, weights)
+        yield from batch.run(jobs, request, load, known, report, forecasts)
 
 
 def _check_page(page: Path, overwrite: bool) -> None:
-    """Return if a page may be written at `page`, else raise UsageError: at the end of a night it would be late."""
-    from ..report import page as compare
+    """Raise UsageError if no page may be written at `page`; at the end of a night it would be too late."""
+    from ..report.page import is_ours
 
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--compare {page} is no name of a page: end it with .html.")
-    if os.path.lexists(page) and not overwrite and not compare.is_ours(page):
+    if os.path.lexists(page) and not overwrite and not is_ours(page):
         raise UsageError(f"{page} is already there and no page of seesr: give --compare another name, or --overwrite.")
 
 
-def _show(page: Path, outcomes: "list[Outcome]", overwrite: bool) -> None:
-    """Write the page that shows what became of the pictures."""
-    from ..report import page as compare
+def _write_page(page: Path, jobs: "Sequence[Job]", outcomes: "Sequence[Outcome]", overwrite: bool) -> None:
+    """Write the page that compares the pictures before and after, in the order of the jobs."""
+    from ..report.page import Entry, is_ours, write
 
+    places = {job.source.path: place for place, job in enumerate(jobs)}
     entries = [
-        compare.Entry(
-            outcome.source,
-            outcome.target,
-            outcome.state,
-            outcome.message,
-            outcome.seconds,
-            outcome.size_in,
-            outcome.size_out,
-            tuple((tag.name, tag.score) for tag in outcome.tags),
-            outcome.prompt,
-            {"model": outcome.record["model"]["name"], **outcome.record["settings"]} if outcome.record else {},
-            outcome.notes,
+        Entry(
+            source=outcome.source,
+            target=outcome.target,
+            state=outcome.state,
+            message=outcome.message,
+            seconds=outcome.seconds,
+            size_in=outcome.size_in,
+            size_out=outcome.size_out,
+            tags=tuple((tag.name, tag.score) for tag in outcome.tags),
+            prompt=outcome.prompt,
+            settings={"model": outcome.record["model"]["name"], **outcome.record["settings"]} if outcome.record else {},
+            notes=outcome.notes,
         )
-        for outcome in outcomes
+        for outcome in sorted(outcomes, key=lambda outcome: places[outcome.source])
     ]
-    compare.write(page, entries, page.stem, overwrite=overwrite or compare.is_ours(page))
-
-
-def _merged(model: Model, settings: Settings, preset: dict[str, Any], given: dict[str, Any]) -> Settings:
-    """Return `settings` with the preset's, and over both what was typed; a typed size replaces another kind of size.
-
-    Raises UsageError for what was typed and would mean nothing.
-    """
-    typed = {name: value for name, value in given.items() if value is not None}
-    if any(name in typed for name in ("scale", *EXACT_SIZES)):
-        settings = replace(settings, width=None, height=None, long_edge=None, megapixels=None)
-    tile = (preset | typed).get("tile", settings.tile)
-    if tile == "auto":
-        if "overlap" in typed:
-            raise UsageError(
-                "--overlap has no meaning with --tile auto, which chooses it too: give a number to --tile."
-            )
-        preset = preset | {"overlap": model.defaults.overlap}  # not used: one run, one digest in the journal
-    merged = replace(settings, **(preset | typed))
-    if "guidance_within" in typed and merged.guidance <= 1:
-        raise UsageError(
-            f"--guidance-within has no meaning at --guidance {merged.guidance:g}, which is none: leave it out, or give "
-            "more than 1."
-        )
-    return merged
-
-
-def _side(text: str | None) -> int | Literal["auto"] | None:
-    """Return the side of a tile that was typed. Raises UsageError."""
-    if text is None:
-        return None
-    if text == "auto":
-        return "auto"
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"--tile {text} is not known: give auto, or {LEAST_TILE} to {MOST_TILE}.") from None
-
-
-def _batch_size(text: str | None) -> int | None:
-    """Return the number of tiles in one call that was typed; None for "auto". Raises UsageError."""
-    if text is None or text == "auto":
-        return None
-    try:
-        number = int(text)
-    except ValueError:
-        raise UsageError(f"--batch-size {text} is not known: give auto, or 1 to {MOST_BATCH}.") from None
-    check_batch_size(number)
-    return number
-
-
-def _interval(text: str | None) -> tuple[float, float] | None:
-    """Return the interval that was typed. Raises UsageError."""
-    if text is None:
-        return None
-    try:
-        least, most = map(float, text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"--guidance-within {text} is no interval: give two numbers with a comma between, as 0.28,5.42."
-        ) from None
-    return least, most
-
-
-def _label(settings: Settings) -> str:
-    """Return what stands for the size in the names of results: 4, 2.5, w3000, w3000h2000, l4096, m12.5."""
-    marks = {"width": "w", "height": "h", "long_edge": "l", "megapixels": "m"}
-    exact = [
-        f"{mark}{getattr(settings, name):g}" for name, mark in marks.items() if getattr(settings, name) is not None
-    ]
-    return "".join(exact) or f"{settings.scale:g}"
+    write(page, entries, page.stem, overwrite=overwrite or is_ours(page))
 
 
 def _recipe(result: Path) -> "Recipe":
-    """Return how the picture `result` was made. Raises UsageError where it does not say so."""
+    """Return how the picture `result` was made. Raises UsageError if its metadata do not tell."""
     from .. import image
     from ..records import provenance
 

@@ -1,0 +1,123 @@
+"""Turn typed text into values, and refuse options that contradict each other. Every function may raise UsageError."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import UsageError
+from ..settings import (
+    EXACT_SIZES,
+    LEAST_TILE,
+    MOST_BATCH,
+    MOST_TILE,
+    Model,
+    Preset,
+    Settings,
+    check_batch_size,
+    preset,
+)
+
+if TYPE_CHECKING:
+    from ..run.outputs import Job
+
+LOSSLESS = ("png", "tiff")
+
+
+def check_streams(output: str | None, as_json: bool, dry_run: bool) -> None:
+    """Refuse a result on stdout if events go there too, or if stdout is a terminal."""
+    if as_json and output == "-":
+        raise UsageError("--json and -o - both want stdout: write the picture to a file.")
+    if output == "-" and not dry_run and sys.stdout.isatty():
+        raise UsageError("-o - would write the picture on the terminal: send it on with | or >, or name a file.")
+
+
+def check_quality(quality: int | None, jobs: "Sequence[Job]") -> None:
+    """Refuse a quality for results in a lossless format."""
+    if quality is not None and (lossless := next((job for job in jobs if job.kind in LOSSLESS), None)):
+        raise UsageError(
+            f"--quality has no meaning for {lossless.kind}, which loses nothing: leave it out, or use --format."
+        )
+
+
+def device_names(device: str, devices: str | None) -> list[str]:
+    """Return the devices of --device or --devices; a number alone is a CUDA device."""
+    if devices is None:
+        return [device]
+    if device != "auto":
+        raise UsageError("--device and --devices both say where to compute: give one of them.")
+    names = [name.strip() for name in devices.split(",")]
+    if not all(names):
+        raise UsageError(f"--devices {devices} is no list: give devices with commas between, as 0,1.")
+    return [f"cuda:{name}" if name.isdecimal() else name for name in names]
+
+
+def merged_settings(model: Model, base: Settings, preset_name: Preset | None, typed: Mapping[str, Any]) -> Settings:
+    """Return `base` with the preset's settings over it, and the typed ones over both.
+
+    base: the settings of --like, or the model's defaults.
+    typed: by name of the setting; None: not typed. A typed size replaces any other kind of size.
+    """
+    chosen = preset(preset_name, model) if preset_name else {}
+    given = {name: value for name, value in typed.items() if value is not None}
+    if any(name in given for name in ("scale", *EXACT_SIZES)):
+        base = replace(base, width=None, height=None, long_edge=None, megapixels=None)
+    if (chosen | given).get("tile", base.tile) == "auto":
+        if "overlap" in given:
+            raise UsageError(
+                "--overlap has no meaning with --tile auto, which chooses it too: give a number to --tile."
+            )
+        chosen = chosen | {"overlap": model.defaults.overlap}  # unused, but part of the digest in the journal
+    merged = replace(base, **(chosen | given))
+    if "guidance_within" in given and merged.guidance <= 1:
+        raise UsageError(
+            f"--guidance-within has no meaning at --guidance {merged.guidance:g}, which is none: leave it out, or give "
+            "more than 1."
+        )
+    return merged
+
+
+def tile_side(text: str | None) -> int | Literal["auto"] | None:
+    """Return the value of --tile: side in latent pixels, "auto", or None if it was not typed."""
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--tile {text} is not known: give auto, or {LEAST_TILE} to {MOST_TILE}.") from None
+
+
+def batch_size(text: str | None) -> int | None:
+    """Return the value of --batch-size: tiles in one call; None for "auto", and if it was not typed."""
+    if text is None or text == "auto":
+        return None
+    try:
+        number = int(text)
+    except ValueError:
+        raise UsageError(f"--batch-size {text} is not known: give auto, or 1 to {MOST_BATCH}.") from None
+    check_batch_size(number)
+    return number
+
+
+def interval(text: str | None) -> tuple[float, float] | None:
+    """Return the value of --guidance-within: least and most noise/signal; None if it was not typed."""
+    if text is None:
+        return None
+    try:
+        least, most = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--guidance-within {text} is no interval: give two numbers with a comma between, as 0.28,5.42."
+        ) from None
+    return least, most
+
+
+def size_label(settings: Settings) -> str:
+    """Return the size as it stands in the names of results: 4, 2.5, w3000, w3000h2000, l4096, m12.5."""
+    marks = {"width": "w", "height": "h", "long_edge": "l", "megapixels": "m"}
+    exact = [
+        f"{mark}{getattr(settings, name):g}" for name, mark in marks.items() if getattr(settings, name) is not None
+    ]
+    return "".join(exact) or f"{settings.scale:g}"
