@@ -399,7 +399,8 @@ def test_of_a_camera_that_stores_two_the_first_is_read(tmp_path: Path) -> None:
     frames(tmp_path / "a.mpo")
     picture = read(tmp_path / "a.mpo")
     assert torch.allclose(picture.pixels[:, 8, 8], torch.tensor([1.0, 0.0, 0.0]), atol=0.02)
-    assert picture.notes == ()
+    held = "a second picture (MPO, such as stereo cameras make)"
+    assert picture.notes == (f"The file also held {held}: only the picture itself was taken.",)
 
 
 def test_a_tiff_of_several_pages_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ HAS_HEIF = find_spec("pillow_heif") is not None
 SUFFIXES = frozenset({
     ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo",
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
-}) | ({".heic", ".heif"} if HAS_HEIF else set())
+}) | ({".heic", ".heif", ".hif"} if HAS_HEIF else set())
 # fmt: on
 """What counts as a picture in a folder; a file named by the person is looked into whatever its suffix."""
 

@@ -6,13 +6,14 @@ from typing import BinaryIO
 
 from .picture import MOST_METADATA
 
-# The identifiers of uuid boxes: XMP's (XMP, part 3, 1.1.4), and the one that is in use for EXIF.
+# The identifiers of uuid boxes: XMP's (XMP, part 3, 1.1.4), and those that are in use for EXIF and IPTC-IIM.
 XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 EXIF = b"JpgTiffExif->JP2"
+_IPTC = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
 
 
 def described(file: BinaryIO) -> dict[str, bytes]:
-    """Return what the file says besides its pixels, as Pillow names it: `icc_profile`, `exif`, `xmp`."""
+    """Return what the file says besides its pixels, as Pillow names it: `icc_profile`, `exif`, `xmp`, `iptc`."""
     found: dict[str, bytes] = {}
     for kind, start, length in _boxes(file, 0, file.seek(0, 2)):
         if kind == b"jp2h":
@@ -21,7 +22,7 @@ def described(file: BinaryIO) -> dict[str, bytes]:
                 if inner == b"colr" and method in (b"\2", b"\3"):  # restricted, and any, ICC profile
                     found.setdefault("icc_profile", _content(file, place + 3, size - 3))
         elif kind == b"uuid":
-            name = {XMP: "xmp", EXIF: "exif"}.get(_content(file, start, 16))
+            name = {XMP: "xmp", EXIF: "exif", _IPTC: "iptc"}.get(_content(file, start, 16))
             if name:
                 found.setdefault(name, _content(file, start + 16, length - 16))
     return {name: content for name, content in found.items() if content}

@@ -51,18 +51,38 @@ class Source:
         if self.image.format in ("TIFF", "HEIF"):
             return 1
         block, packet = self.metadata()
-        turned = exif.tidy(block)[1] if block else 1
-        return turned if turned != 1 or not packet else xmp.tidy(packet)[1]
+        turned = exif.orientation(block) if block else 1
+        return turned if turned != 1 or not packet else xmp.orientation(packet)
+
+    def turned(self) -> int:
+        """Return how the picture as it is stored is turned, whoever does it."""
+        if self.reading:
+            return self.number(tiff.ORIENTATION, 1)
+        if self.image.format == "HEIF":
+            stated = self.image.info.get("original_orientation")
+            return stated if isinstance(stated, int) and 1 <= stated <= 8 else 1
+        return self.orientation()
 
     def metadata(self) -> tuple[bytes | None, bytes | None]:
         """Return the EXIF block and the XMP packet as they are in the file."""
         if self.about:
             return self.about.exif, self.about.xmp
         if self.reading:
-            packet = self.entries.get(tiff.XMP)
-            return self.reading.exif(self.entries), self.reading.raw(packet) if packet else None
+            entry = self.entries.get(tiff.XMP)
+            return self.reading.exif(self.entries), self.reading.raw(entry) if entry else None
         block, packet = self.image.info.get("exif"), self.image.info.get("xmp")
+        if self.image.format == "GIF":
+            packet = _gif_xmp(self.file)
         return block or None, packet if isinstance(packet, bytes) and packet else None
+
+
+def _gif_xmp(file: BinaryIO) -> bytes | None:
+    """Return the packet in a GIF's extension (XMP, part 3, 1.1.2), up to the trailer that lets readers step over it."""
+    file.seek(0)
+    content = file.read()
+    start = content.find(b"!\xff\x0bXMP DataXMP")
+    end = content.find(b"\1\xff\xfe\xfd", start)
+    return content[start + 14 : end] if 0 <= start < end else None
 
 
 def open_source(file: BinaryIO, pixels: bool) -> Source:

@@ -4,21 +4,25 @@ import re
 import struct
 import zlib
 from binascii import unhexlify
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import exif as exif_block
-from .picture import MOST_METADATA
+from . import iptc
+from .picture import MOST_METADATA, Attached, Resolution, Text
 from .profiles import Primaries
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP = b"XML:com.adobe.xmp"
 _XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
-_RAW_PROFILES = (b"Raw profile type exif", b"Raw profile type APP1", b"Raw profile type xmp")
+_IPTC_PROFILES = (b"Raw profile type iptc", b"Raw profile type 8bim")
+_RAW_PROFILES = (b"Raw profile type exif", b"Raw profile type APP1", b"Raw profile type xmp", *_IPTC_PROFILES)
+# Texts of thumbnails (freedesktop.org), which name the file that they are of.
+_OF_ANOTHER_FILE = b"Thumb::"
 # zlib's level for rows that went through a filter: 6 takes twice as long and gains nothing (docs/decisions/0011).
 _LEVEL = 4
 
@@ -34,9 +38,14 @@ class About:
     gamma: float | None = None
     primaries: Primaries | None = None
     code: tuple[int, int] | None = None
-    animated: bool = False
+    iptc: bytes | None = None
+    texts: list[Text] = field(default_factory=list)
+    resolution: Resolution | None = None
+    frames: int = 0  # of an animation
+    hidden: bool = False  # the still picture is no frame of the animation
+    credentials: bool = False
     broken: bool = False  # a checksum of what the picture is made of is wrong
-    lost: bool = False  # a profile, EXIF or XMP is there that is too long or broken
+    lost: bool = False  # a profile, EXIF, XMP or text is there that is too long or broken
 
 
 def taken_apart(file: BinaryIO, pixels: bool = True) -> tuple[bytes, About]:
@@ -46,11 +55,13 @@ def taken_apart(file: BinaryIO, pixels: bool = True) -> tuple[bytes, About]:
     """
     size = file.seek(0, 2)
     place = file.seek(len(SIGNATURE))
-    kept, about = [SIGNATURE], About()
+    kept, about, framed = [SIGNATURE], About(), False
     while place + 12 <= size:
         head = file.read(8)
         length, kind = struct.unpack(">I4s", head)
         end = min(place + 12 + length, size)
+        if kind == b"IDAT":
+            about.hidden |= about.frames > 0 and not framed
         if kind[:1].isupper():  # critical
             if pixels or kind not in (b"IDAT", b"IEND"):
                 rest = file.read(end - place - 8)
@@ -63,8 +74,9 @@ def taken_apart(file: BinaryIO, pixels: bool = True) -> tuple[bytes, About]:
                 kept.append(head + content + file.read(4))
             elif zlib.crc32(kind + content) == struct.unpack(">I", file.read(4))[0]:
                 _note(about, kind, content)
+                framed |= kind == b"fcTL"
         else:
-            about.lost |= kind in (b"iCCP", b"eXIf")
+            about.lost |= kind in (b"iCCP", b"eXIf", b"tEXt", b"zTXt", b"iTXt")
         place = file.seek(end)
         if kind == b"IEND" or (kind == b"IDAT" and not pixels and about.exif):
             break
@@ -92,7 +104,12 @@ def _note(about: About, kind: bytes, content: bytes) -> None:
             case b"cICP":
                 about.code = content[0], content[1]
             case b"acTL":
-                about.animated = struct.unpack_from(">I", content)[0] > 1
+                about.frames = struct.unpack_from(">I", content)[0]
+            case b"pHYs":
+                across, down, unit = struct.unpack(">2IB", content)
+                about.resolution = _resolution(across, down, unit)
+            case b"caBX":
+                about.credentials = True
             case b"tEXt" | b"zTXt" | b"iTXt":
                 _note_text(about, kind, content)
     except (struct.error, zlib.error, ValueError, IndexError):
@@ -107,19 +124,33 @@ def _inflated(content: bytes) -> bytes:
     return whole
 
 
+def _resolution(across: int, down: int, unit: int) -> Resolution | None:
+    """Return what pHYs states: per metre, or a proportion."""
+    if unit != 1:
+        return Resolution.of(float(across), float(down), 1)
+    return Resolution.per_metre(across, down)
+
+
 def _note_text(about: About, kind: bytes, content: bytes) -> None:
-    """Put into `about` the EXIF or XMP that one of the three chunks for text (11.3.3) holds."""
+    """Put into `about` the text, EXIF, XMP or IPTC that one of the three chunks for text (11.3.3) holds."""
     keyword, _, rest = content.partition(b"\0")
-    if keyword != _XMP and keyword not in _RAW_PROFILES:
-        return
+    language = b""
     match kind:
         case b"tEXt":
             text = rest
         case b"zTXt":
             text = _inflated(rest[1:])
         case _:
-            words = rest[2:].split(b"\0", 2)[2]
+            language, _, words = rest[2:].split(b"\0", 2)
             text = _inflated(words) if rest[0] else words
+    if keyword.startswith(_OF_ANOTHER_FILE):
+        return
+    if keyword != _XMP and keyword not in _RAW_PROFILES:
+        if not 1 <= len(keyword) <= 79 or sum(len(one.content) for one in about.texts) + len(text) > MOST_METADATA:
+            raise ValueError("no keyword, or texts that are too long together")
+        decoded = text.decode("utf-8" if kind == b"iTXt" else "latin-1")
+        about.texts.append(Text(keyword.decode("latin-1"), decoded, language.decode("ascii")))
+        return
     if keyword == _XMP:
         about.xmp = text
         return
@@ -130,19 +161,20 @@ def _note_text(about: About, kind: bytes, content: bytes) -> None:
         about.exif = about.exif or raw
     elif raw.startswith(_XMP_HEAD) or keyword.endswith(b" xmp"):
         about.xmp = about.xmp or raw.removeprefix(_XMP_HEAD)
+    elif keyword in _IPTC_PROFILES:
+        stored = raw.removeprefix(iptc.HEAD)
+        about.iptc = about.iptc or (iptc.resources(stored).iptc if stored[:4] == b"8BIM" else iptc.sound(stored))
 
 
 def write(
     file: BinaryIO,
     bands: Iterable[NDArray[Any]],
     size: tuple[int, int],
-    icc: bytes | None,
-    exif: bytes | None,
-    xmp: bytes | None,
+    attached: Attached,
 ) -> None:
     """Write a PNG of (height, width) `size` whose rows come in `bands` [rows, W, C], uint8 or uint16, C 1 to 4.
 
-    exif: with its head. Holds no more than a few bands at a time.
+    Holds no more than a few bands at a time.
     """
     compressor = zlib.compressobj(_LEVEL, strategy=zlib.Z_FILTERED)
     above: NDArray[np.uint8] | None = None
@@ -155,17 +187,36 @@ def write(
             colour_type = (0, 4, 2, 6)[channels - 1]
             file.write(SIGNATURE)
             file.write(_chunk(b"IHDR", struct.pack(">2I5B", size[1], size[0], 8 * band.itemsize, colour_type, 0, 0, 0)))
-            if icc is not None:
-                file.write(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc, 9)))
-            if exif is not None:
-                file.write(_chunk(b"eXIf", exif.removeprefix(exif_block.HEAD)))
-            if xmp is not None:
-                file.write(_chunk(b"iTXt", _XMP + bytes(5) + xmp))
+            for chunk in _attached(attached):
+                file.write(chunk)
         if packed := compressor.compress(_filtered(raw, above, step).tobytes()):
             file.write(_chunk(b"IDAT", packed))
         above = raw[-1]
     file.write(_chunk(b"IDAT", compressor.flush()))
     file.write(_chunk(b"IEND", b""))
+
+
+def _attached(attached: Attached) -> Iterator[bytes]:
+    """Yield the chunks that stand before the pixels."""
+    if attached.icc is not None:
+        yield _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(attached.icc, 9))
+    if attached.resolution is not None:
+        across, down, absolute = attached.resolution
+        per_unit = 0.0254 if absolute else min(across, down) / 1000  # of pixels that are not square, the proportion
+        yield _chunk(b"pHYs", struct.pack(">2IB", round(across / per_unit), round(down / per_unit), absolute))
+    if attached.exif is not None:
+        yield _chunk(b"eXIf", attached.exif.removeprefix(exif_block.HEAD))
+    if attached.xmp is not None:
+        yield _chunk(b"iTXt", _XMP + bytes(5) + attached.xmp)
+    for text in attached.texts:
+        keyword = text.keyword.encode("latin-1")
+        try:
+            if text.language:
+                raise ValueError("tEXt has no language")
+            yield _chunk(b"tEXt", keyword + b"\0" + text.content.encode("latin-1"))
+        except ValueError:
+            content = text.content.encode("utf-8", "replace")
+            yield _chunk(b"iTXt", keyword + bytes(3) + text.language.encode() + bytes(2) + content)
 
 
 def _filtered(rows: NDArray[np.uint8], above: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:

@@ -60,6 +60,12 @@ def from_code(primaries: int, transfer: int, grey: bool) -> bytes | None:
     return made(_NUMBERED[primaries], _SRGB_CURVE if gamma is None else _gamma_curve(gamma), grey)
 
 
+def adobe_rgb(grey: bool) -> bytes:
+    """Return a profile with the numbers of Adobe RGB (1998), version 2005-05, 4.3."""
+    primaries: Primaries = (*_D65, 0.640, 0.330, 0.210, 0.710, 0.150, 0.060)
+    return made(primaries, _gamma_curve(563 / 256), grey, "compatible with Adobe RGB (1998)")
+
+
 def from_gamma(gamma: float | None, primaries: Primaries | None, grey: bool) -> bytes | None:
     """Return the profile for PNG's gAMA (the file's exponent, 1 / 2.2 for usual ones) and cHRM; None is sRGB."""
     usual_curve = gamma is None or not 0.05 < gamma < 20 or abs(gamma * 2.2 - 1) < 0.05
@@ -77,7 +83,7 @@ def _gamma_curve(gamma: float) -> bytes:
     return b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
 
 
-def made(primaries: Primaries, curve: bytes, grey: bool = False) -> bytes:
+def made(primaries: Primaries, curve: bytes, grey: bool = False, called: str = "as the file stated it") -> bytes:
     """Return a version 4 profile (ICC.1:2022, 8.3 and 8.4) with these primaries and this curve for every channel.
 
     White is adapted to D50 by Bradford's matrix (annex E). Raises LinAlgError or ZeroDivisionError where the primaries
@@ -90,7 +96,7 @@ def made(primaries: Primaries, curve: bytes, grey: bool = False) -> bytes:
     d50 = np.array([0.9642, 1.0, 0.8249])
     adapt = np.linalg.solve(bradford, np.diag(bradford @ d50 / (bradford @ white)) @ bradford)
     tags = {
-        b"desc": _words("RGB as the file stated it" if not grey else "Grey as the file stated it"),
+        b"desc": _words(f"{'Grey' if grey else 'RGB'} {called}"),
         b"cprt": _words("No copyright"),
         b"wtpt": _fixed(b"XYZ ", d50),
         b"chad": _fixed(b"sf32", adapt.ravel()),

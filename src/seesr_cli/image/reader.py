@@ -16,9 +16,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..errors import PictureUnreadable
 from ..files import cause
-from . import exif, formats, profiles, tiff, xmp
+from . import exif, formats, metadata, profiles, tiff
 from .opened import MOST_IN_WORDS, Source, nature, open_source
-from .picture import MOST_METADATA, Header, Picture, Unsupported
+from .picture import Header, Picture, Unsupported
 from .samples import bleed, samples_of, tensor, upright
 
 MOST_BYTES = 2**30
@@ -181,29 +181,28 @@ def _picture(source: Source, data: bytes) -> Picture:
         notes.append("Its colours are linear light: they were put on sRGB's curve, and its profile says so now.")
     if alpha is not None:
         bleed(pixels, alpha)
-    block, packet = (None if part and len(part) > MOST_METADATA else part for part in source.metadata())
-    kept = exif.tidy(block)[0] if block else None
-    if (block and not kept) or (source.about and source.about.lost) or _has_long_xmp(source.image):
-        notes.append("Metadata that is damaged or too long was left behind.")
+    carried = metadata.read(source, converted=source.image.mode in ("CMYK", "LAB"))
+    notes += carried.notes
     if bits == 8 and (stored := _stored_bits(source, data)) > 8:
         notes.append(f"Its {stored} bits per channel were read as 8.")
-    if source.image.format != "MPO" and _several(source):
+    if source.about and source.about.hidden:
+        notes.append("It also holds an animation, of which this picture is no frame: only the picture was taken.")
+    elif source.image.format != "MPO" and _several(source):
         notes.append("It holds several frames: the first was taken.")
     return Picture(
         pixels=pixels.contiguous(),
         alpha=None if alpha is None else alpha.clone(),
         grey=grey,
         icc=icc,
-        exif=kept,
-        xmp=xmp.tidy(packet)[0] if packet else None,
+        exif=carried.exif,
+        xmp=carried.xmp,
         bits=bits,
         notes=tuple(notes),
+        iptc=carried.iptc,
+        texts=carried.texts,
+        resolution=carried.resolution,
+        described=(values.shape[1], values.shape[2]),
     )
-
-
-def _has_long_xmp(image: Image.Image) -> bool:
-    """Return whether a JPEG continues its XMP, which one segment could not hold, in others (XMP, part 3, 1.1.3.1)."""
-    return any(part.startswith(b"http://ns.adobe.com/xmp/extension/\0") for _, part in getattr(image, "applist", ()))
 
 
 def _stored_bits(source: Source, data: bytes) -> int:
@@ -219,7 +218,7 @@ def _stored_bits(source: Source, data: bytes) -> int:
 
 def _several(source: Source) -> bool:
     if source.about:
-        return source.about.animated
+        return source.about.frames > 1
     # The first frame is sound by now; a later one that is damaged does not matter.
     with suppress(Exception):
         return source.image.format != "TIFF" and bool(getattr(source.image, "is_animated", False))
@@ -229,6 +228,8 @@ def _several(source: Source) -> bool:
 def _stated_profile(source: Source, data: bytes, grey: bool, notes: list[str]) -> bytes | None:
     """Return the profile that the file gives its pixels, in whatever words; None is sRGB."""
     icc = source.image.info.get("icc_profile") or None
+    block = source.metadata()[0]
+    adobe = block is not None and exif.is_adobe_rgb(block)
     if source.reading and tiff.ICC in source.entries:
         icc = source.reading.raw(source.entries[tiff.ICC])
     if source.about:
@@ -236,16 +237,17 @@ def _stated_profile(source: Source, data: bytes, grey: bool, notes: list[str]) -
         if about.code:
             return profiles.from_code(*about.code, grey)
         icc = about.icc
-        if icc is None and not about.srgb:
-            return profiles.from_gamma(about.gamma, about.primaries, grey)
+        if icc is None and (about.srgb or about.gamma or about.primaries):
+            return None if about.srgb else profiles.from_gamma(about.gamma, about.primaries, grey)
     elif icc is None and source.image.format in ("AVIF", "HEIF"):
         # The box colr of type nclx (ISO 23008-12, 6.5.5), of the first picture that has one.
         found = re.search(rb"colrnclx(....)", data[: 2**20], re.DOTALL)
-        if found is None:
-            return None
-        primaries, transfer = struct.unpack(">2H", found[1])
-        return profiles.from_code(primaries, transfer, grey)
-    if icc is None or profiles.space(icc) == b"RGB " or (grey and profiles.space(icc) == b"GRAY"):
+        if found is not None:
+            primaries, transfer = struct.unpack(">2H", found[1])
+            return profiles.from_code(primaries, transfer, grey)
+    if icc is None:
+        return profiles.adobe_rgb(grey) if adobe else None
+    if profiles.space(icc) == b"RGB " or (grey and profiles.space(icc) == b"GRAY"):
         return icc
     notes.append("Its colour profile is not one for its pixels: it was left behind.")
     return None

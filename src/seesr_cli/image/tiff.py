@@ -7,6 +7,7 @@ offset in it true, maker's notes' too; strips and a new first directory follow.
 import struct
 import zlib
 from collections.abc import Iterable
+from fractions import Fraction
 from io import BytesIO
 from itertools import pairwise
 from typing import Any, BinaryIO, NamedTuple
@@ -15,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import exif as exif_block
-from .picture import MOST_METADATA, Unsupported
+from .picture import MOST_METADATA, Attached, Resolution, Unsupported
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _LETTERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_SHORT, _LONG, _BYTE, _UNDEFINED = 3, 4, 1, 7
+_SHORT, _LONG, _RATIONAL, _BYTE, _UNDEFINED = 3, 4, 5, 1, 7
 # zlib's level for strips, as for PNG (docs/decisions/0011).
 _LEVEL = 4
 _MOST_ENTRIES = 200_000
@@ -30,11 +31,13 @@ ORIENTATION, SAMPLES, PLANAR, EXTRA, SAMPLE_FORMAT = 274, 277, 284, 338, 339
 _SUBFILE, _OLD_SUBFILE, _STRIPS, _ROWS, _STRIP_BYTES, _PREDICTOR = 254, 255, 273, 278, 279, 317
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _SUBDIRECTORIES = 322, 323, 324, 325, 330
 XMP, ICC, DNG = 700, 34675, 50706
-_EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROP_DIRECTORY, _INTEROP_IN_EXIF = 34665, 34853, 40965, 40965
+IPTC, PHOTOSHOP = 33723, 34377
+_EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROP_DIRECTORY, _MAKER_NOTE = 34665, 34853, 40965, 37500
+_ACROSS, _DOWN, _UNIT = 282, 283, 296
 _SENSOR = (32803, 34892)  # PhotometricInterpretation (TIFF/EP 6.2.4, DNG): a mosaic of colours, or what one became
 _RAW_MARKS = (b"CR\2\0", b"IIIITwaR", b"IIIICwaR", b"MMMMRawT", b"MMMMRawC")
 # The types of resolution and its unit, which readers look at before they show a picture, and choke on others.
-_KINDS = {282: 5, 283: 5, 296: 3}
+_KINDS = {_ACROSS: 5, _DOWN: 5, _UNIT: 3}
 
 # What describes how this file is laid out, or belongs to one program, and not the photograph; all from 50706 on too.
 # fmt: off
@@ -42,7 +45,7 @@ _LAYOUT = frozenset({
     254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291,
     292, 293, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 326, 327, 328, 330, 332, 333, 334, 336, 337, 338,
     339, 340, 341, 342, 343, 344, 345, 346, 347, 351, *range(512, 522), 529, 530, 531, 532, 559, 700, 34377, 34665,
-    34675, 34853, 37724,
+    34675, 34853, 37724, 33723,
 })
 # fmt: on
 
@@ -156,21 +159,39 @@ class Reading:
         """Return whether a strip or tile has no place in the file; decoders would take the header for it."""
         return any(0 in self.numbers(entries, tag) for tag in (_STRIPS, _TILES) if tag in entries)
 
-    def exif(self, entries: dict[int, Entry]) -> bytes | None:
-        """Return what describes the photograph as an EXIF block with its head: every value's bytes as they are."""
+    def exif(self, entries: dict[int, Entry], place: bool = True) -> bytes | None:
+        """Return what describes the photograph as an EXIF block with its head: every value's bytes as they are.
+
+        place: with what says where on earth it was taken, and with the maker's note, which may say it too.
+        """
         described = {tag: entry for tag, entry in entries.items() if tag not in _LAYOUT and tag < DNG}
-        inner = {tag: self._pointed(entries, tag) for tag in (_EXIF_DIRECTORY, _GPS_DIRECTORY) if tag in entries}
+        pointers_ = (_EXIF_DIRECTORY, _GPS_DIRECTORY) if place else (_EXIF_DIRECTORY,)
+        inner = {tag: self._pointed(entries, tag) for tag in pointers_ if tag in entries}
+        if not place:
+            inner.get(_EXIF_DIRECTORY, {}).pop(_MAKER_NOTE, None)
         if not described and not any(inner.values()):
             return None
         block = bytearray((b"II*\0" if self.order == "<" else b"MM\0*") + bytes(4))
         pointers = {}
         for tag, directory in inner.items():
             within = {}
-            if _INTEROP_IN_EXIF in directory:
-                within[_INTEROP_IN_EXIF] = self._append(block, self._pointed(directory, _INTEROP_IN_EXIF), {})
+            if _INTEROP_DIRECTORY in directory:
+                within[_INTEROP_DIRECTORY] = self._append(block, self._pointed(directory, _INTEROP_DIRECTORY), {})
             pointers[tag] = self._append(block, directory, within)
         struct.pack_into(f"{self.order}I", block, 4, self._append(block, described, pointers))
         return exif_block.HEAD + bytes(block)
+
+    def resolution(self, entries: dict[int, Entry]) -> Resolution | None:
+        """Return the page's resolution."""
+        if _ACROSS not in entries or _DOWN not in entries:
+            return None
+        sides: list[float] = []
+        for tag in (_ACROSS, _DOWN):
+            if entries[tag].kind != _RATIONAL or len(content := self.raw(entries[tag])) < 8:
+                return None
+            above, below = struct.unpack_from(f"{self.order}2I", content)
+            sides.append(above / below if below else 0.0)
+        return Resolution.of(sides[0], sides[1], self.numbers(entries, _UNIT, 2)[0])
 
     def _pointed(self, entries: dict[int, Entry], tag: int) -> dict[int, Entry]:
         try:
@@ -243,16 +264,15 @@ def write(
     file: BinaryIO,
     bands: Iterable[NDArray[Any]],
     size: tuple[int, int],
-    icc: bytes | None,
-    exif: bytes | None,
-    xmp: bytes | None,
+    attached: Attached,
 ) -> None:
     """Write a TIFF of (height, width) `size` whose rows come in `bands` [rows, W, C], uint8 or uint16, C 1 to 4.
 
-    All bands but the last have as many rows. exif: with its head. Holds one band at a time. Raises Unsupported where
+    All bands but the last have as many rows. Holds one band at a time. Raises Unsupported where
     the file would pass 4 GB, which is as far as its offsets go.
     """
-    block = exif.removeprefix(exif_block.HEAD) if exif else b"II*\0" + bytes(4)
+    icc, xmp, iptc = attached.icc, attached.xmp, attached.iptc
+    block = _started(attached.exif)
     order = "<" if block[:2] == b"II" else ">"
     file.write(block + bytes(len(block) % 2))
     strips: list[int] = [file.tell()]
@@ -271,7 +291,8 @@ def write(
     def longs(*numbers: int) -> tuple[int, int, bytes]:
         return _LONG, len(numbers), struct.pack(f"{order}{len(numbers)}I", *numbers)
 
-    if strips[-1] + len(icc or b"") + len(xmp or b"") + len(block) + 16 * len(strips) > 2**32 - 2**16:
+    described = sum(len(part or b"") for part in (icc, xmp, iptc, block))
+    if strips[-1] + described + 16 * len(strips) > 2**32 - 2**16:
         raise Unsupported("is larger than the 4 GB that TIFF holds: choose PNG")
     values = _described(block) | {
         WIDTH: longs(size[1]),
@@ -293,11 +314,43 @@ def write(
         values[ICC] = _UNDEFINED, len(icc), icc
     if xmp:
         values[XMP] = _BYTE, len(xmp), xmp
+    if iptc:
+        values[IPTC] = _UNDEFINED, len(iptc), iptc
+    if attached.resolution:
+        values |= _stated(attached.resolution, order)
     start, directory = packed(values, order, file.tell())
     file.write(directory)
     file.seek(4)
     file.write(struct.pack(f"{order}I", start))
     file.seek(0, 2)
+
+
+def _started(exif: bytes | None) -> bytes:
+    """Return the block without its head, or an empty one."""
+    return exif.removeprefix(exif_block.HEAD) if exif else b"II*\0" + bytes(4)
+
+
+def _stated(resolution: Resolution, order: str) -> dict[int, tuple[int, int, bytes]]:
+    """Return the three entries that state a resolution."""
+    sides = [Fraction(side).limit_denominator(10_000) for side in resolution[:2]]
+    across, down = (struct.pack(f"{order}2I", side.numerator, side.denominator) for side in sides)
+    unit = struct.pack(f"{order}H", 2 if resolution.absolute else 1)
+    return {_ACROSS: (_RATIONAL, 1, across), _DOWN: (_RATIONAL, 1, down), _UNIT: (_SHORT, 1, unit)}
+
+
+def with_resolution(exif: bytes | None, resolution: Resolution) -> bytes:
+    """Return the EXIF, with its head, with this resolution: its first directory anew, and all values in their place."""
+    block = _started(exif)
+    order = "<" if block[:2] == b"II" else ">"
+    block += bytes(len(block) % 2)
+    start, directory = packed(_described(block) | _stated(resolution, order), order, len(block))
+    return exif_block.HEAD + block[:4] + struct.pack(f"{order}I", start) + block[8:] + directory
+
+
+def without_location(exif: bytes) -> bytes | None:
+    """Return the EXIF made anew without what says where on earth the picture was taken, and without maker's notes."""
+    reading = Reading(BytesIO(_started(exif)))
+    return reading.exif(reading.directory(reading.start)[0], place=False) if reading.start else None
 
 
 def _described(block: bytes) -> dict[int, tuple[int, int, bytes]]:

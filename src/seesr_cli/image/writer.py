@@ -15,7 +15,7 @@ from PIL import Image
 from ..errors import OutputUnwritable
 from ..files import part_beside, replacing, unwritable
 from ..settings import Format
-from . import exif, png, profiles, tiff, xmp
+from . import exif, jpeg, metadata, png, profiles, tiff
 from .picture import Picture, Unsupported
 
 
@@ -107,33 +107,39 @@ def encode(file: BinaryIO, picture: Picture, kind: Format, quality: int | None =
         notes.append(f"{format_.name} holds no transparency: the picture was laid on white.")
     if picture.bits > 8 and not format_.deep:
         notes.append(f"{format_.name} holds 8 bits per channel: the picture's {picture.bits} were rounded to them.")
-    block = exif.sized(picture.exif, height, width) if picture.exif else None
-    packet = xmp.sized(picture.xmp, height, width) if picture.xmp else None
     icc = picture.icc
     # WebP and AVIF are read as three channels always, and for those a grey profile is none.
     if kind in ("webp", "avif") and icc and profiles.space(icc) == b"GRAY":
         icc = profiles.for_three_channels(icc)
     three = picture.grey and profiles.space(icc) == b"RGB "
+    attached, left_out = metadata.written(picture, icc, kind, format_.name)
+    notes += left_out
     bands = _bands(picture, format_, three)
     if kind in _WRITERS:
         try:
-            _WRITERS[kind](file, bands, (height, width), icc, block, packet)
+            _WRITERS[kind](file, bands, (height, width), attached)
         except Unsupported as error:
             raise OutputUnwritable(f"The result {error}.") from None
         return tuple(notes)
+    options = _OPTIONS[kind] | {"quality": format_.quality if quality is None else quality}
+    block = attached.exif
     if kind == "avif" and block:
         block = exif.without_orientation(block)  # which Pillow would take out itself, and write the rest anew
-    options = _OPTIONS[kind] | {"quality": format_.quality if quality is None else quality}
-    for name, content, what in (("icc_profile", icc, "profile"), ("exif", block, "EXIF"), ("xmp", packet, "XMP")):
+    named = (("icc_profile", icc, "profile"), ("exif", block, "EXIF"), ("xmp", attached.xmp, "XMP"))
+    for name, content, what in named:
         if content is not None and _holds(format_, name, content):
             options[name] = content
         elif content is not None:
             notes.append(f"{format_.name} cannot hold this picture's {what}: it was left out.")
+    if kind == "jpeg":
+        options["extra"] = jpeg.segments(attached)
     values = np.concatenate(list(bands))
     # Not into `file`: Pillow would write to it below Python, and a full disk would then have no name.
     encoded = BytesIO()
     with warnings.catch_warnings(action="ignore"):
         Image.fromarray(values.squeeze(-1) if values.shape[-1] == 1 else values).save(encoded, format_.name, **options)
+    if kind == "jpeg" and attached.resolution:
+        jpeg.put_density(encoded.getbuffer(), attached.resolution)
     file.write(encoded.getbuffer())
     return tuple(notes)
 
