@@ -5,7 +5,7 @@ from typing import Any
 
 from seesr_cli.training.autoencoder import AutoencoderRecipe
 from seesr_cli.training.degradation import MILD, STRONG, Blur, Degradation, Noise, Resize, Round
-from seesr_cli.training.restorer import FromNothing
+from seesr_cli.training.restorer import OneStep
 
 TEXT_WIDTH = 64
 TOKEN_WIDTH = 64
@@ -146,7 +146,7 @@ class Recipe:
 
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
     tagger: TaggerRecipe = TaggerRecipe()
-    restorer: FromNothing = field(default_factory=lambda: FromNothing(steps=1520, alone=0.45))
+    restorer: OneStep = field(default_factory=lambda: OneStep(steps=1520, alone=0.45))
     region: int = 432
     pairs: int = 700
     trials: int = 4
@@ -156,7 +156,7 @@ FULL = Recipe()
 SMOKE = Recipe(
     autoencoder=AutoencoderRecipe(steps=2, batch=1, fit_crops=4, crop=64),
     tagger=TaggerRecipe(pictures=6, teacher_steps=2, student_steps=1, batch=2),
-    restorer=FromNothing(steps=3, batch=1, crop=64),
+    restorer=OneStep(steps=3, batch=1, crop=64),
     region=128,
     pairs=3,
     trials=1,

@@ -35,6 +35,7 @@ from seesr_cli.models.graft import build_controlnet, build_unet
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.restore.prompt import compose
 from seesr_cli.restore.tag import Reader
+from seesr_cli.sampling.schedule import signal_kept
 from seesr_cli.training import autoencoder, dape, lora, pairs, photographs, restorer
 from seesr_cli.training import teacher as tagger
 from seesr_cli.training.photographs import Photograph, unit
@@ -129,7 +130,7 @@ class Making:
         if self._there("restorer"):
             return
         networks = self.networks()
-        training = restorer.FromNothingTraining(networks, self.recipe.restorer)
+        training = restorer.Training(networks, self.recipe.restorer)
         if self._there("restorer-state"):
             training.restore(self._kept("restorer-state"))
         report = Reporter("restorer", self.recipe.restorer.steps)
@@ -173,8 +174,7 @@ class Making:
         text = CLIPTextModel(CLIPTextConfig(**self.text_config()))
         unet, controlnet = build_unet(UNET), build_controlnet(CONTROLNET)
         restorer.copy_encoder(unet, controlnet)
-        betas = torch.linspace(SCHEDULER["beta_start"], SCHEDULER["beta_end"], SCHEDULER["num_train_timesteps"])
-        networks = restorer.Networks(vae, text, unet, controlnet, torch.cumprod(1 - betas, 0))
+        networks = restorer.Networks(vae, text, unet, controlnet, signal_kept(SCHEDULER))
         restorer.start_from_nothing(networks)
         return networks
 

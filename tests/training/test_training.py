@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from seesr_cli.models.graft import TwoReadings, build_controlnet, build_unet
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.settings import PUBLISHED_TAGGER
-from seesr_cli.training import autoencoder, dape, evaluation, lora, pairs, photographs, restorer
+from seesr_cli.training import autoencoder, dape, evaluation, lora, objective, pairs, photographs, restorer
 from seesr_cli.training import teacher as tagger
 from seesr_cli.training.autoencoder import AutoencoderRecipe
 from seesr_cli.training.degradation import MILD
@@ -220,8 +220,8 @@ def test_the_published_stage_trains_the_controlnet_and_the_image_attention_alone
     networks = make_networks(vae)
     torch.nn.init.normal_(networks.controlnet.controlnet_mid_block.weight)
     before = copy.deepcopy(networks.unet.state_dict())
-    recipe = restorer.Published(steps=2, batch=2, crop=32, lr=1e-2)
-    assert len(list(restorer.train_published(networks, make_pairs(vae), recipe))) == 2
+    recipe = restorer.Denoising(steps=2, batch=2, crop=32, lr=1e-2)
+    assert len(list(restorer.Training(networks, recipe).run(make_pairs(vae)))) == 2
     moved = {name for name, value in networks.unet.state_dict().items() if not torch.equal(value, before[name])}
     image = {
         f"{place}.image.{name}"
@@ -234,31 +234,32 @@ def test_the_published_stage_trains_the_controlnet_and_the_image_attention_alone
 
 
 def test_the_published_stage_has_the_published_numbers() -> None:
-    recipe = restorer.Published()
+    recipe = restorer.Denoising()
     assert (recipe.lr, recipe.decay, recipe.clip, recipe.tag_dropout) == (5e-5, 1e-2, 1.0, 0.5)
     assert (recipe.batch, recipe.steps, recipe.crop) == (192, 150_000, 512)
 
 
 def test_added_noise_keeps_the_variance() -> None:
     latent, noise = torch.randn(2, 4, 32, 32), torch.randn(2, 4, 32, 32)
-    noisy = restorer.add_noise(latent, noise, torch.tensor([0.3, 0.9]))
+    noisy = objective.add_noise(latent, noise, torch.tensor([0.3, 0.9]))
     assert noisy.var().item() == pytest.approx(1, abs=0.1)
 
 
 def test_a_training_from_nothing_starts_at_its_input_and_goes_on_as_if_never_stopped(vae: AutoencoderKL) -> None:
-    recipe = restorer.FromNothing(steps=4, batch=1, crop=32, alone=0.5, any_step=0.0)
+    recipe = restorer.OneStep(steps=4, batch=1, crop=32, alone=0.5, any_step=0.0)
     material = make_pairs(vae)
 
-    def fresh() -> restorer.FromNothingTraining:
+    def fresh() -> restorer.Training:
         networks = make_networks(vae)
         restorer.start_from_nothing(networks)
-        return restorer.FromNothingTraining(networks, recipe)
+        return restorer.Training(networks, recipe)
 
     whole = fresh()
     generator = torch.Generator().manual_seed(5)
-    batch = next(restorer.batches(material, 1, 32, 4, 0.0, generator))
+    batch = next(restorer.batches(material, recipe, 4, generator))
     with torch.no_grad():
-        assert not restorer.predict_noise(whole.networks, batch.start, torch.tensor([19]), batch).any()
+        predicted = whole.denoiser(batch.start, torch.tensor([19]), batch.prompt, batch.tokens, batch.frame)
+    assert not predicted.any()
     losses = [progress.loss for progress in whole.run(material)]
     first = fresh()
     begun = [progress.loss for progress in islice(first.run(material), 2)]
@@ -267,10 +268,12 @@ def test_a_training_from_nothing_starts_at_its_input_and_goes_on_as_if_never_sto
     assert begun + [progress.loss for progress in second.run(material)] == pytest.approx(losses)
 
 
-def test_the_share_of_prompts_without_tags_is_the_dropout(vae: AutoencoderKL) -> None:
-    source = restorer.batches(make_pairs(vae), 50, 32, 4, 0.5, torch.Generator().manual_seed(0))
-    prompts = torch.cat([batch.prompt for batch in islice(source, 4)])
-    assert (prompts[:, 0] == 14).float().mean().item() == pytest.approx(0.5, abs=0.12)
+def test_the_shares_without_tags_and_without_tokens_are_the_dropouts(vae: AutoencoderKL) -> None:
+    recipe = restorer.Denoising(batch=50, crop=32, tag_dropout=0.5, token_dropout=0.3)
+    source = restorer.batches(make_pairs(vae), recipe, 4, torch.Generator().manual_seed(0))
+    prompts, tokens = zip(*((batch.prompt, batch.tokens) for batch in islice(source, 4)), strict=True)
+    assert (torch.cat(prompts)[:, 0] == 14).float().mean().item() == pytest.approx(0.5, abs=0.12)
+    assert (torch.cat(tokens) == 0).all((1, 2)).float().mean().item() == pytest.approx(0.3, abs=0.1)
 
 
 def test_the_learning_rate_rises_falls_and_ends_low() -> None:

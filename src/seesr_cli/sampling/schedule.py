@@ -83,8 +83,8 @@ def schedule(config: Mapping[str, Any], steps: int, solver: Solver = "ddpm") -> 
         raise WeightsInvalid(
             f"The scheduler file asks to predict {config['prediction_type']!r}; only 'epsilon' is known."
         )
-    trained = int(config["num_train_timesteps"])
-    kept = torch.cumprod(1 - _betas(config, trained), dim=0)  # the share of the signal's variance at each timestep
+    kept = signal_kept(config)
+    trained = len(kept)
     timesteps = _timesteps(config, trained, steps) if steps <= trained else [trained]
     if timesteps[0] >= trained:  # spacing may leave less room than there are timesteps
         raise UsageError(f"{steps} steps are more than the model's {trained} timesteps hold: use fewer --steps.")
@@ -94,6 +94,14 @@ def schedule(config: Mapping[str, Any], steps: int, solver: Solver = "ddpm") -> 
     steps_of: Callable[[list[Level]], list[Step]] = {"ddpm": _ddpm, "dpm++": _dpm, "unipc": _unipc}[solver]
     rows = steps_of([*levels, Level(-1, 1.0, 0.0)])
     return Schedule(tuple(rows), float(kept[-1]) ** 0.5, (1 - float(kept[-1])) ** 0.5)
+
+
+def signal_kept(config: Mapping[str, Any]) -> Tensor:
+    """Return the share of the signal's variance that is left at each training timestep, for training and sampling.
+
+    config: as for `schedule`. Returns [num_train_timesteps], float32, the product of (1 - beta).
+    """
+    return torch.cumprod(1 - _betas(config, int(config["num_train_timesteps"])), dim=0)
 
 
 def _ddpm(levels: list[Level]) -> list[Step]:

@@ -15,7 +15,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from ..models.graft import construct, set_padding
-from .optimise import Average, adamw, rate, set_rate
+from .optimise import QUICK_BETAS, Average, adamw, rate, set_rate
 from .photographs import Photograph, crop, unit
 
 
@@ -74,7 +74,7 @@ def build(config: dict[str, Any]) -> AutoencoderKL:
 def train(vae: AutoencoderKL, photographs: tuple[Photograph, ...], recipe: AutoencoderRecipe) -> Iterator[Progress]:
     """Train `vae` in place on pixel L1 and a little KL; yields after each step."""
     generator = torch.Generator().manual_seed(recipe.seed)
-    optimiser = adamw(gentle(vae, recipe.lr))
+    optimiser = adamw(gentle(vae, recipe.lr), betas=QUICK_BETAS)
     average = Average(vae, recipe.average)
     for step in range(recipe.steps):
         set_rate(optimiser, rate(step / recipe.steps))

@@ -32,7 +32,8 @@ class Blur:
     """A draw of blur kernels.
 
     size: side of the largest, odd. probability: that there is a blur at all; sinc: that it is a sinc filter, and else
-    that of each of `kernels.KINDS`. sigma in pixels; betas of the generalised and of the plateau kinds.
+    that of each of `kernels.KINDS`. sigma in pixels; betas of the generalised and of the plateau kinds. fixed: side and
+    sigma, in pixels, of the one gaussian that is taken in the place of all draws.
     """
 
     size: int = 21
@@ -42,6 +43,7 @@ class Blur:
     sigma: Range = (0.2, 3.0)
     generalised_beta: Range = (0.5, 4.0)
     plateau_beta: Range = (1.0, 2.0)
+    fixed: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,9 @@ def draw_kernel(recipe: Blur, generator: torch.Generator) -> Tensor | None:
     """Return a kernel, or None where the draw is no blur. Its side is odd, from 7 to `recipe.size`."""
     if not _happens(recipe.probability, generator):
         return None
+    if recipe.fixed is not None:
+        size, deviation = recipe.fixed
+        return kernels.gaussian(size, (deviation, deviation))
     size = 7 + 2 * int(torch.randint(0, (recipe.size - 7) // 2 + 1, (), generator=generator))
     if _happens(recipe.sinc, generator):
         return draw_sinc(size, generator)

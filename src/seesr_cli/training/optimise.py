@@ -1,7 +1,7 @@
 """What every stage of training shares: a learning rate that rises and falls, and weights averaged over steps."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +22,29 @@ def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["base_lr"] * factor
 
 
-def adamw(groups: Iterable[tuple[Iterable[nn.Parameter], float]], decay: float = 0.0) -> torch.optim.AdamW:
-    """Return AdamW with betas (0.9, 0.99) over (parameters, learning rate) groups, ready for `set_rate`."""
+def stepped(step: int, warm: int = 50, halvings: Sequence[int] = (20_000, 30_000)) -> float:
+    """Return the factor of the learning rate at `step`: a linear rise, then one half less at each of `halvings`.
+
+    step: of the optimiser, from 0. warm: steps of the rise. The defaults are those of the published DAPE.
+    """
+    return min(1.0, (step + 1) / max(warm, 1)) * 0.5 ** sum(step >= each for each in halvings)
+
+
+def adamw(
+    groups: Iterable[tuple[Iterable[nn.Parameter], float]],
+    decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> torch.optim.AdamW:
+    """Return AdamW over (parameters, learning rate) groups, ready for `set_rate`; the betas are the published ones."""
     return torch.optim.AdamW(
         [{"params": list(parameters), "lr": lr, "base_lr": lr} for parameters, lr in groups],
-        betas=(0.9, 0.99),
+        betas=betas,
         weight_decay=decay,
     )
+
+
+QUICK_BETAS = (0.9, 0.99)
+"""Of the miniature: its few thousand steps are too short for the published second moment to forget its start."""
 
 
 class Average:

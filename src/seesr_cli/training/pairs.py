@@ -1,6 +1,6 @@
 """Clean and degraded pictures side by side, with everything that is computed from them once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,19 +11,29 @@ from .degradation import Degradation, degrade
 from .photographs import Photograph, crop, draw, unit
 from .restorer import Pair
 
+Degrade = Callable[[Tensor, torch.Generator], Tensor]
+"""Makes a degraded [3, h, w] picture of a clean [3, H, W] one, both RGB in [0, 1]; H and W are multiples of h and w."""
+
+
+def published(degradation: Degradation) -> Degrade:
+    """Return the second-order degradation with these numbers."""
+    return lambda pixels, generator: degrade(pixels, degradation, generator)
+
 
 @torch.no_grad()
-def make_pair(clean: Tensor, degradation: Degradation, vae: AutoencoderKL, generator: torch.Generator) -> Pair:
+def make_pair(clean: Tensor, make: Degrade, vae: AutoencoderKL, generator: torch.Generator) -> Pair:
     """Return the pair of a clean [3, H, W] uint8 picture, not read yet: its guidance is empty (see `guide`).
 
-    H and W are multiples of the degradation's scale and of the VAE's factor.
+    H and W are multiples of the VAE's factor. The pair is on the CPU, wherever the VAE is.
     """
-    degraded = degrade(unit(clean), degradation, generator)
-    frame = enlarge(degraded, degradation.scale)
-    posterior = vae.encode(2 * torch.stack([unit(clean), frame]) - 1).latent_dist
-    goal, start = posterior.mean * vae.config.scaling_factor
+    degraded = make(unit(clean), generator)
+    frame = enlarge(degraded, clean.shape[-1] // degraded.shape[-1])
+    pixels = torch.stack([unit(clean), frame]).to(vae.device, vae.dtype)
+    posterior = vae.encode(2 * pixels - 1).latent_dist
+    goal, start = (posterior.mean * vae.config.scaling_factor).cpu().half()
+    deviation = (posterior.std[0] * vae.config.scaling_factor).cpu().half()
     nothing = torch.zeros(0)
-    return Pair(clean, whole(degraded), whole(frame), goal.half(), start.half(), nothing, nothing, nothing)
+    return Pair(clean, whole(degraded), whole(frame), goal, deviation, start, nothing, nothing, nothing)
 
 
 def guide(pair: Pair, tokens: Tensor, tags: Tensor, untagged: Tensor) -> Pair:
@@ -51,7 +61,7 @@ def draw_pair(
         clean = whole(F.interpolate(big[None], (size, size), mode="bicubic", antialias=True)[0])
     else:
         clean = crop(photographs, size, generator)[1]
-    return make_pair(clean, degradation, vae, generator)
+    return make_pair(clean, published(degradation), vae, generator)
 
 
 def enlarge(degraded: Tensor, scale: int) -> Tensor:

@@ -1,14 +1,13 @@
-"""The SeeSR stage: ControlNet and UNet learn to turn a degraded picture's latent into a clean one.
+"""The SeeSR stage on pairs in memory: ControlNet and UNet learn to turn a degraded picture's latent into a clean one.
 
-`Published`, as in arXiv 2311.16518, section 3.3: the ControlNet starts as a copy of the UNet's encoder; it and the
-UNet's image attention learn to predict the noise, with the tags of the clean picture (dropped half of the time) and the
-tokens of the degraded one. `FromNothing`: everything learns, on the very step that is run later (from the noised latent
-of the degraded picture), and what counts is the decoded picture.
+`Training` is one loop with the loss as a choice: `Denoising` is the published one, of a model of several steps, with
+whatever part of the networks `learns` names. `OneStep` is that of the miniature: everything learns on the very step
+that is run later, and what counts is the decoded picture. Runs that are larger than memory are `engine`'s.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +15,15 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from ..models.graft import Guide, TwoReadings
+from ..models.graft import TwoReadings
 from ..restore.colour import low_frequencies, wavelet
 from .autoencoder import gentle
-from .optimise import Average, adamw, rate, set_rate
+from .objective import Denoiser, Objective, add_noise, clean_latent, draw_timestep, error
+from .optimise import QUICK_BETAS, Average, adamw, rate, set_rate
 from .photographs import draw, unit
+
+Learns = Literal["published", "networks", "all"]
+"""What trains: ControlNet and image attention; ControlNet and UNet; the text tower, too."""
 
 
 class Networks(NamedTuple):
@@ -37,14 +40,16 @@ class Pair(NamedTuple):
     """A clean picture, its degraded self, and what is computed from them once.
 
     clean: [3, H, W] uint8. degraded: [3, H/scale, W/scale] uint8; frame: the same enlarged to the clean size, uint8.
-    goal, start: the latents of clean and frame, [C, H/f, W/f], scaled. tokens: [cells, width], of the degraded picture.
-    tags: token ids of the clean picture's prompt, [77]; untagged: those of a prompt without tags.
+    goal, start: the latents of clean and frame, [C, H/f, W/f], scaled: means of their posteriors. deviation: of the
+    clean one's posterior. tokens: [cells, width], of the degraded picture or another. tags: token ids of the clean
+    picture's prompt, [77]; untagged: those of a prompt without tags.
     """
 
     clean: Tensor
     degraded: Tensor
     frame: Tensor
     goal: Tensor
+    deviation: Tensor
     start: Tensor
     tokens: Tensor
     tags: Tensor
@@ -63,22 +68,37 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Published:
-    """The published stage. Only the ControlNet and the UNet's image attention train; the loss is that of the noise."""
+class Denoising:
+    """A training of several steps by the error of what is predicted; the defaults are the published ones.
+
+    steps: of the optimiser. batch: pictures a step. crop: side of a square, pixels. lr: learning rate; warm and floor:
+    shares of the steps and of the rate for a rise and a fall by half a cosine, None for a constant rate.
+    tag_dropout, token_dropout: shares of pictures that lose their tags, and their tokens (which become zeros).
+    posterior: sample the clean latent's posterior at every step, or take its mean. average: decay of averaged weights.
+    """
 
     steps: int = 150_000
     batch: int = 192
     crop: int = 512
     lr: float = 5e-5
+    betas: tuple[float, float] = (0.9, 0.999)
     decay: float = 1e-2
     clip: float = 1.0
+    warm: float | None = None
+    floor: float = 1.0
+    objective: Objective = field(default_factory=Objective)
+    learns: Learns = "published"
     tag_dropout: float = 0.5
+    token_dropout: float = 0.0
+    posterior: bool = True
+    average: float = 0.999
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class FromNothing:
-    """The stage for a miniature. Networks and text tower train together, the decoder joins after `alone` of the steps.
+class OneStep:
+    """The training of a miniature. Networks and text tower train together, the decoder joins after `alone` of the
+    steps.
 
     any_step: share of batches at a random timestep of the clean latent's diffusion (the others: the first step from the
     degraded latent). latent: weight of the latent's L1 beside the decoded picture's error. decoder_lr: the decoder's
@@ -90,15 +110,24 @@ class FromNothing:
     crop: int = 128
     lr: float = 6e-4
     decoder_lr: float = 6e-3
+    betas: tuple[float, float] = QUICK_BETAS
     decay: float = 1e-4
     clip: float = 1.0
+    warm: float | None = 0.03
+    floor: float = 0.02
+    objective: Objective = field(default_factory=Objective)
     tag_dropout: float = 0.3
+    token_dropout: float = 0.0
+    posterior: bool = False
     any_step: float = 0.1
     latent: float = 0.1
     mean: float = 0.1
     alone: float = 0.3
     average: float = 0.998
     seed: int = 0
+
+
+Recipe = Denoising | OneStep
 
 
 class Progress(NamedTuple):
@@ -142,18 +171,18 @@ def image_attention(unet: UNet2DConditionModel) -> Iterator[nn.Parameter]:
 
 
 def batches(
-    pairs: Sequence[Pair], size: int, crop: int, factor: int, dropout: float, generator: torch.Generator
+    pairs: Sequence[Pair], recipe: Recipe, factor: int, generator: torch.Generator, device: torch.device | str = "cpu"
 ) -> Iterator[Batch]:
-    """Yield batches of `size` squares of `crop` pixels, for ever (not turned: a latent does not turn with its picture).
+    """Yield batches of squares, for ever, on `device` (not turned: a latent does not turn with its picture).
 
-    factor: pixels per latent pixel. The prompt loses its tags with probability `dropout`.
+    factor: pixels per latent pixel. What is dropped and drawn is as `recipe` says.
     """
     while True:
         parts: list[list[Tensor]] = []
-        for _ in range(size):
+        for _ in range(recipe.batch):
             pair = pairs[draw(0, len(pairs), generator)]
             height, width = (side // factor for side in pair.clean.shape[-2:])
-            side = crop // factor
+            side = recipe.crop // factor
             top, left = draw(0, height - side + 1, generator), draw(0, width - side + 1, generator)
             box = (
                 slice(None),
@@ -161,147 +190,157 @@ def batches(
                 slice(left * factor, (left + side) * factor),
             )
             small = (slice(None), slice(top, top + side), slice(left, left + side))
-            untagged = float(torch.rand((), generator=generator)) < dropout
+            untagged = float(torch.rand((), generator=generator)) < recipe.tag_dropout
+            untold = recipe.token_dropout > 0 and float(torch.rand((), generator=generator)) < recipe.token_dropout
+            goal = pair.goal[small].float()
+            if recipe.posterior:
+                goal = goal + pair.deviation[small].float() * torch.randn(goal.shape, generator=generator)
             parts.append(
                 [
                     unit(pair.clean[box]),
                     unit(pair.frame[box]),
-                    pair.goal[small].float(),
+                    goal,
                     pair.start[small].float(),
-                    pair.tokens.float(),
+                    torch.zeros_like(pair.tokens, dtype=torch.float32) if untold else pair.tokens.float(),
                     pair.untagged if untagged else pair.tags,
                 ]
             )
-        yield Batch(*(torch.stack(column) for column in zip(*parts, strict=True)))
+        yield Batch(*(torch.stack(column).to(device) for column in zip(*parts, strict=True)))
 
 
-def predict_noise(networks: Networks, latent: Tensor, step: Tensor, batch: Batch) -> Tensor:
-    """Return the predicted noise in `latent` at timesteps `step` [B], seeing the frame, the prompt and the tokens."""
-    text = networks.text(batch.prompt).last_hidden_state
-    guide = Guide(text, batch.tokens)
-    down, mid = networks.controlnet(
-        latent, step, encoder_hidden_states=guide, controlnet_cond=batch.frame, return_dict=False
-    )
-    return networks.unet(
-        latent,
-        step,
-        encoder_hidden_states=guide,
-        down_block_additional_residuals=down,
-        mid_block_additional_residual=mid,
-        return_dict=False,
-    )[0]
+def denoising_loss(
+    denoiser: nn.Module, batch: Batch, kept: Tensor, objective: Objective, generator: torch.Generator
+) -> Tensor:
+    """Return the error of what `denoiser` predicts of the clean latents, each at a timestep of its own.
 
-
-def add_noise(latent: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
-    """Return sqrt(kept) * latent + sqrt(1 - kept) * noise for each picture's `kept` [B]."""
-    share = kept[:, None, None, None]
-    return share.sqrt() * latent + (1 - share).sqrt() * noise
-
-
-def noise_loss(networks: Networks, batch: Batch, generator: torch.Generator) -> Tensor:
-    """Return the published loss: mean squared error of the noise in the clean latent, at random timesteps."""
-    step = torch.randint(0, len(networks.kept), (len(batch.goal),), generator=generator)
-    noise = torch.randn(batch.goal.shape, generator=generator)
-    predicted = predict_noise(networks, add_noise(batch.goal, noise, networks.kept[step]), step, batch)
-    return F.mse_loss(predicted, noise)
+    kept: as `Networks.kept`. Chance is drawn on the CPU, whatever the batch's device.
+    """
+    place = batch.goal.device
+    step = torch.tensor([draw_timestep(objective, len(kept), generator) for _ in batch.goal])
+    noise = torch.randn(batch.goal.shape, generator=generator).to(place)
+    shares = kept.cpu()[step].to(place)
+    noisy = add_noise(batch.goal, noise, shares)
+    predicted = denoiser(noisy, step.to(place), batch.prompt, batch.tokens, batch.frame)
+    return error(objective, predicted, batch.goal, noise, shares)
 
 
 def picture_loss(
-    networks: Networks, batch: Batch, recipe: FromNothing, through_decoder: bool, generator: torch.Generator
+    denoiser: nn.Module,
+    vae: AutoencoderKL,
+    batch: Batch,
+    kept: Tensor,
+    recipe: OneStep,
+    through_decoder: bool,
+    generator: torch.Generator,
 ) -> Tensor:
     """Return the error of the picture that one step from the degraded latent gives (now and then: from any timestep).
 
     Per picture, the root of the mean squared error after colour alignment: what PSNR measures. Before the decoder
     joins, that of the latent about its mean.
     """
-    last = len(networks.kept) - 1
+    last = len(kept) - 1
     if float(torch.rand((), generator=generator)) < recipe.any_step:
         step = torch.randint(0, last + 1, (len(batch.goal),), generator=generator)
         source = batch.goal
     else:
         step = torch.full((len(batch.goal),), last)
         source = batch.start
-    noise = torch.randn(source.shape, generator=generator)
-    kept = networks.kept[step]
-    noisy = add_noise(source, noise, kept)
-    predicted = predict_noise(networks, noisy, step, batch)
-    share = kept[:, None, None, None]
-    latent = (noisy - (1 - share).sqrt() * predicted) / share.sqrt()
+    place = source.device
+    shares = kept.cpu()[step].to(place)
+    noisy = add_noise(source, torch.randn(source.shape, generator=generator).to(place), shares)
+    predicted = denoiser(noisy, step.to(place), batch.prompt, batch.tokens, batch.frame)
+    latent = clean_latent(recipe.objective, predicted, noisy, shares)
     if not through_decoder:
         return _distance(latent, batch.goal, recipe.mean)
-    pixels = networks.vae.decode(latent / networks.vae.config.scaling_factor).sample / 2 + 0.5
+    pixels = vae.decode(latent / vae.config.scaling_factor).sample / 2 + 0.5
     aligned = wavelet(pixels, batch.frame)
-    error = (aligned - batch.clean).square().mean((1, 2, 3)).add(1e-6).sqrt().mean()
+    off = (aligned - batch.clean).square().mean((1, 2, 3)).add(1e-6).sqrt().mean()
     drift = F.l1_loss(low_frequencies(pixels), low_frequencies(batch.clean))
-    return 2 * error + recipe.mean * drift + recipe.latent * F.l1_loss(latent, batch.goal)
+    return 2 * off + recipe.mean * drift + recipe.latent * F.l1_loss(latent, batch.goal)
 
 
 def _distance(result: Tensor, goal: Tensor, mean: float) -> Tensor:
-    error = result - goal
-    colour = error.mean((2, 3), keepdim=True)
-    spread = (error - colour).square().mean((1, 2, 3)).add(1e-6).sqrt()
+    off = result - goal
+    colour = off.mean((2, 3), keepdim=True)
+    spread = (off - colour).square().mean((1, 2, 3)).add(1e-6).sqrt()
     return spread.mean() + mean * colour.abs().mean()
 
 
-def train_published(networks: Networks, pairs: Sequence[Pair], recipe: Published) -> Iterator[Progress]:
-    """Train ControlNet and image attention in place, as published; yields after each step."""
-    generator = torch.Generator().manual_seed(recipe.seed)
-    learning = [*networks.controlnet.parameters(), *image_attention(networks.unet)]
-    for network in (networks.vae, networks.text, networks.unet):
+def choose(networks: Networks, learns: Learns) -> list[nn.Parameter]:
+    """Freeze all networks but what `learns` names, and return the parameters that train."""
+    for network in (networks.vae, networks.text, networks.unet, networks.controlnet):
         network.requires_grad_(False)
-    for parameter in learning:
+    parts: list[nn.Parameter] = [*networks.controlnet.parameters()]
+    if learns == "published":
+        parts += image_attention(networks.unet)
+    else:
+        parts += networks.unet.parameters()
+    if learns == "all":
+        parts += networks.text.parameters()
+    for parameter in parts:
         parameter.requires_grad_(True)
-    optimiser = adamw([(learning, recipe.lr)], recipe.decay)
-    factor = pairs[0].clean.shape[-1] // pairs[0].goal.shape[-1]
-    source = batches(pairs, recipe.batch, recipe.crop, factor, recipe.tag_dropout, generator)
-    for step in range(recipe.steps):
-        loss = noise_loss(networks, next(source), generator)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(learning, recipe.clip)
-        optimiser.step()
-        yield Progress(step + 1, loss.item())
+    return parts
 
 
-class FromNothingTraining:
-    """The training of a miniature: networks, optimiser and averages, which can be kept and taken up again."""
+class Training:
+    """A training of the SeeSR stage: networks, optimiser and averages, which can be kept and taken up again.
 
-    def __init__(self, networks: Networks, recipe: FromNothing) -> None:
+    It works where the networks are: on any device, in any precision that they can learn in.
+    """
+
+    def __init__(self, networks: Networks, recipe: Recipe) -> None:
         self.networks = networks
         self.recipe = recipe
         self.step = 0
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        networks.vae.encoder.requires_grad_(False)
-        networks.vae.quant_conv.requires_grad_(False)
+        self.denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
         self.parts: dict[str, nn.Module] = {
             "text": networks.text,
             "unet": networks.unet,
             "controlnet": networks.controlnet,
             "vae": networks.vae,
         }
-        core = [parameter for name in ("text", "unet", "controlnet") for parameter in self.parts[name].parameters()]
-        decoder = nn.ModuleList([networks.vae.decoder, networks.vae.post_quant_conv])
-        self.learning = [*core, *decoder.parameters()]
-        self.optimiser = adamw([(core, recipe.lr), *gentle(decoder, recipe.decoder_lr)], recipe.decay)
+        if isinstance(recipe, OneStep):
+            core = choose(networks, "all")
+            decoder = nn.ModuleList([networks.vae.decoder, networks.vae.post_quant_conv]).requires_grad_(True)
+            self.learning = [*core, *decoder.parameters()]
+            groups = [(core, recipe.lr), *gentle(decoder, recipe.decoder_lr)]
+        else:
+            self.learning = choose(networks, recipe.learns)
+            groups = [(self.learning, recipe.lr)]
+            del self.parts["vae"]
+        self.optimiser = adamw(groups, recipe.decay, recipe.betas)
         self.averages = {name: Average(part, recipe.average) for name, part in self.parts.items()}
 
     def run(self, pairs: Sequence[Pair]) -> Iterator[Progress]:
         """Train to the end of the recipe, in place; yields after each step."""
         recipe = self.recipe
         factor = pairs[0].clean.shape[-1] // pairs[0].goal.shape[-1]
-        source = batches(pairs, recipe.batch, recipe.crop, factor, recipe.tag_dropout, self.generator)
+        source = batches(pairs, recipe, factor, self.generator, self.networks.unet.device)
         while self.step < recipe.steps:
-            set_rate(self.optimiser, rate(self.step / recipe.steps))
-            through_decoder = self.step >= recipe.alone * recipe.steps
-            loss = picture_loss(self.networks, next(source), recipe, through_decoder, self.generator)
-            self.optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(self.learning, recipe.clip)
-            self.optimiser.step()
-            for name, average in self.averages.items():
-                average.update(self.parts[name])
-            self.step += 1
-            yield Progress(self.step, loss.item())
+            yield self.learn(next(source))
+
+    def learn(self, batch: Batch) -> Progress:
+        """Take one step of the optimiser on `batch`."""
+        recipe = self.recipe
+        if recipe.warm is not None:
+            set_rate(self.optimiser, rate(self.step / recipe.steps, recipe.warm, recipe.floor))
+        loss = self._loss(batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self.learning, recipe.clip)
+        self.optimiser.step()
+        for name, average in self.averages.items():
+            average.update(self.parts[name])
+        self.step += 1
+        return Progress(self.step, loss.item())
+
+    def _loss(self, batch: Batch) -> Tensor:
+        recipe, kept = self.recipe, self.networks.kept
+        if isinstance(recipe, Denoising):
+            return denoising_loss(self.denoiser, batch, kept, recipe.objective, self.generator)
+        through_decoder = self.step >= recipe.alone * recipe.steps
+        return picture_loss(self.denoiser, self.networks.vae, batch, kept, recipe, through_decoder, self.generator)
 
     def state(self) -> dict[str, Any]:
         """Return everything needed to go on from here."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..models.tagger import Tagger
 from ..restore.tag import normalise
-from .optimise import adamw, rate, set_rate
+from .optimise import QUICK_BETAS, adamw, rate, set_rate
 from .photographs import draw, unit
 
 FREQUENT = 8.0
@@ -67,7 +67,7 @@ def train(
 ) -> Iterator[tuple[int, float]]:
     """Train `tagger` in place on clean pictures: cross-entropy of the known labels; yields (steps done, loss)."""
     generator = torch.Generator().manual_seed(seed)
-    optimiser = adamw([(tagger.parameters(), lr)], decay=0.01)
+    optimiser = adamw([(tagger.parameters(), lr)], 0.01, QUICK_BETAS)
     present = torch.stack([example.labels * example.known for example in examples]).sum(0)
     absent = torch.stack([(1 - example.labels) * example.known for example in examples]).sum(0)
     weight = (absent / present.clamp(min=1)).clamp(1, FREQUENT) ** 0.5
