@@ -152,7 +152,7 @@ class Model:
     bundled: the files are in the package, and no folder is asked for.
     """
 
-    name: str
+    name: ModelName
     about: str
     base: str
     unet: str

@@ -43,6 +43,12 @@ class Sizes(NamedTuple):
         return self.whole[0] - self.result[0], self.whole[1] - self.result[1]
 
 
+def result_size(picture: Size, settings: Settings) -> Size:
+    """Return the size of the result, which needs no network to be known. Raises PictureError as `sizes` does."""
+    top, left, bottom, right = _wanted(picture, settings)[1]
+    return bottom - top, right - left
+
+
 def sizes(picture: Size, settings: Settings, multiple: int = 8) -> Sizes:
     """Return the sizes that a picture passes through under `settings`; `multiple`: what the networks divide.
 
@@ -53,12 +59,7 @@ def sizes(picture: Size, settings: Settings, multiple: int = 8) -> Sizes:
     result would be more than 16 times as large as the picture.
     """
     whole, box = _wanted(picture, settings)
-    scale = max(whole[0] / picture[0], whole[1] / picture[1], 1.0) if _exact(settings) else settings.scale
-    if whole[0] > MAX_SCALE * picture[0] and whole[1] > MAX_SCALE * picture[1]:
-        raise PictureError(
-            f"The result would be {scale:.1f} times as large as the picture of {picture[1]} x {picture[0]} pixels, and "
-            f"{MAX_SCALE} times is the most: ask for less."
-        )
+    scale = _scale(picture, whole, settings)
     least = _enlarged(picture, int(settings.process_size // scale), scale)
     frame = scaled(least, scale) if least != picture or whole[0] < picture[0] else whole
     padded = (padded_to(frame[0], multiple), padded_to(frame[1], multiple))
@@ -79,8 +80,25 @@ def _exact(settings: Settings) -> bool:
     return (settings.width, settings.height, settings.long_edge, settings.megapixels) != (None,) * 4
 
 
+def _scale(picture: Size, whole: Size, settings: Settings) -> float:
+    """Return how many times the frame is as large as the picture."""
+    return max(whole[0] / picture[0], whole[1] / picture[1], 1.0) if _exact(settings) else settings.scale
+
+
 def _wanted(picture: Size, settings: Settings) -> tuple[Size, tuple[int, int, int, int]]:
-    """Return the size of the whole result, and the box of it that is kept."""
+    """Return as `_whole_and_box`. Raises PictureError if the result would be more than 16 times as large."""
+    whole, box = _whole_and_box(picture, settings)
+    if whole[0] > MAX_SCALE * picture[0] and whole[1] > MAX_SCALE * picture[1]:
+        scale = _scale(picture, whole, settings)
+        raise PictureError(
+            f"The result would be {scale:.1f} times as large as the picture of {picture[1]} x {picture[0]} pixels, and "
+            f"{MAX_SCALE} times is the most: ask for less."
+        )
+    return whole, box
+
+
+def _whole_and_box(picture: Size, settings: Settings) -> tuple[Size, tuple[int, int, int, int]]:
+    """Return the size before cropping, and the box (top, left, bottom, right) of the result in it."""
     height, width = picture
     if settings.width is not None and settings.height is not None:
         scale = max(settings.width / width, settings.height / height)

@@ -9,8 +9,7 @@ from PIL import Image
 
 from seesr_cli import image
 from seesr_cli.cli import main
-from seesr_cli.restore.reader import load_reader
-from seesr_cli.restore.tag import Tag
+from seesr_cli.restore.tag import Tag, load_reader
 from seesr_cli.settings import MODELS
 
 

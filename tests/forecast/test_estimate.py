@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 import peak
 from seesr_cli.errors import ResourcesError
 from seesr_cli.forecast import counts
-from seesr_cli.forecast.estimate import Forecast, check, forecast, remember, tile_count
+from seesr_cli.forecast.estimate import Forecast, check, forecast, remember
 from seesr_cli.forecast.rates import Phases
 from seesr_cli.machine.available import Room
 from seesr_cli.machine.device import choose
 from seesr_cli.machine.share import Share
-from seesr_cli.sampling.tiles import cover
 from seesr_cli.settings import MINIATURE, SEESR, Format, Model
 from seesr_cli.sizes import sizes
 
@@ -47,13 +43,6 @@ def of(
     settings = replace(model.defaults, **changed)
     stations = sizes(picture, settings, counts.networks(model).multiple)
     return forecast(stations, settings, model, choose("cpu", dtype), room, None, kind, bits, batch_size=batch_size)
-
-
-@hypothesis_settings(deadline=None, max_examples=60)
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(8, 24), st.integers(0, 7))
-def test_tiles_are_those_that_cover_the_latent(height: int, width: int, tile: int, overlap: int) -> None:
-    tiles = cover((height, width), tile, overlap)
-    assert tile_count((height, width), tile, overlap) == (len(tiles), tuple(tiles[0].share.shape))
 
 
 def test_the_published_model_at_its_own_size_takes_what_was_counted() -> None:

@@ -10,7 +10,9 @@ import torch
 
 from seesr_cli.errors import PictureError
 from seesr_cli.machine.out_of_memory import TILE_SIDES, enduring, ran_out, smaller_tile
-from seesr_cli.restore.upscaler import LEAST_BUDGET, Upscaler, Wanted
+from seesr_cli.restore.latent import LEAST_BUDGET
+from seesr_cli.restore.sampled import Wanted
+from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.settings import SEESR, Settings
 
 QUICK = Settings(scale=2, steps=2, process_size=64)
@@ -82,16 +84,17 @@ def test_a_step_without_memory_goes_on_in_smaller_tiles(upscaler: Upscaler, monk
     assert told == [(0, 2), (1, 2), (2, 2)]
     assert torch.equal(restored.pixels, upscaler.upscale(picture, replace(QUICK, tile=24)).pixels)
     assert upscaler.upscale(picture, QUICK).notes == ()
-    assert upscaler.tiling(QUICK, (40, 40)) == (24, 4)
-    assert upscaler.tiling(replace(QUICK, tile=16), (40, 40)) == (16, 4)
-    assert upscaler.tiling(replace(QUICK, tile="auto"), (40, 40)) == (24, 8)
+    assert upscaler.limits.tiling(QUICK, (40, 40)) == (24, 4)
+    assert upscaler.limits.tiling(replace(QUICK, tile=16), (40, 40)) == (16, 4)
+    assert upscaler.limits.tiling(replace(QUICK, tile="auto"), (40, 40)) == (24, 8)
 
 
 def test_a_step_without_memory_goes_on_with_fewer_pictures_then_fewer_and_smaller_tiles(
     upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(QUICK, tile=20)
-    wanted = [Wanted(torch.rand(3, 160, 160, generator=torch.Generator().manual_seed(seed))) for seed in range(4)]
+    pictures = [torch.rand(3, 160, 160, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    wanted = [Wanted(upscaler.prepare(picture, settings)) for picture in pictures]
     assert upscaler.pictures_a_call((320, 320), settings, 36) == 4  # nine tiles each
     usual = upscaler.sample_together(wanted, settings)
     entry = upscaler.unet.conv_in
@@ -109,7 +112,7 @@ def test_a_step_without_memory_goes_on_with_fewer_pictures_then_fewer_and_smalle
             "Memory ran out: tiles are computed 1 at a time from now on.",
         )
         assert float((own.latent - other.latent).norm() / other.latent.norm()) < 1e-5
-        assert own.batch_size == 1
+        assert own.call.tiles == 1
     assert told == [(0, 2), (1, 2), (2, 2)]
     assert upscaler.pictures_a_call((320, 320), settings, 36) == 1
     smaller = without_memory(entry.forward, lambda crops: crops.shape[-1] > 16)

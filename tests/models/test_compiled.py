@@ -40,9 +40,9 @@ def test_every_block_of_both_networks_is_compiled(upscaler: Upscaler) -> None:
         return call
 
     picture = torch.rand(3, 32, 32)
-    usual = upscaler.sample(picture, QUICK)
+    usual = upscaler.sample(upscaler.prepare(picture, QUICK), QUICK)
     compile_with((upscaler.unet, upscaler.controlnet), upscaler.notes, noting)
-    sampled = upscaler.sample(picture, QUICK)
+    sampled = upscaler.sample(upscaler.prepare(picture, QUICK), QUICK)
     assert torch.equal(sampled.latent, usual.latent)
     kinds = {type(module).__name__ for network in (upscaler.unet, upscaler.controlnet) for module in network.modules()}
     assert {"ResnetBlock2D", "TwoReadings"} <= kinds
@@ -65,13 +65,13 @@ def test_what_cannot_be_compiled_is_run_as_it_is_and_told_once(upscaler: Upscale
         return call
 
     picture = torch.rand(3, 32, 32)
-    usual = upscaler.sample(picture, QUICK)
+    usual = upscaler.sample(upscaler.prepare(picture, QUICK), QUICK)
     compile_with((upscaler.unet, upscaler.controlnet), upscaler.notes, failing)
-    sampled = upscaler.sample(picture, QUICK)
+    sampled = upscaler.sample(upscaler.prepare(picture, QUICK), QUICK)
     assert torch.equal(sampled.latent, usual.latent)
     note = "Some blocks are run uncompiled: a.so: file too short. If that stays, empty the cache of --compile."
     assert sampled.notes == (*usual.notes, note)
-    assert upscaler.sample(picture, QUICK).notes == usual.notes
+    assert upscaler.sample(upscaler.prepare(picture, QUICK), QUICK).notes == usual.notes
 
 
 def test_without_a_compiler_one_sentence_says_what_is_needed(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_without_a_compiler_one_sentence_says_what_is_needed(tmp_path: Path) -> 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler imports what torch has deprecated
 def test_compiled_blocks_give_the_same_picture_and_are_compiled_once(upscaler: Upscaler) -> None:
     picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
-    usual = upscaler.sample(picture, QUICK)
+    usual = upscaler.sample(upscaler.prepare(picture, QUICK), QUICK)
     upscaler.compile()
-    compiled = upscaler.sample(picture, QUICK)
+    compiled = upscaler.sample(upscaler.prepare(picture, QUICK), QUICK)
     assert compiled.notes == usual.notes
     assert 0 < float((compiled.latent - usual.latent).norm() / usual.latent.norm()) < 1e-5
 

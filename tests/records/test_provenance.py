@@ -21,6 +21,7 @@ from seesr_cli import __version__
 from seesr_cli.errors import UsageError
 from seesr_cli.records import provenance
 from seesr_cli.records.provenance import NAMESPACE, Recipe, embed, extract, settings_of
+from seesr_cli.restore.prompt import Prompt
 from seesr_cli.restore.tag import Tag
 from seesr_cli.settings import MODELS, TURBO, Settings
 
@@ -36,15 +37,13 @@ SETTINGS = replace(
 
 
 def made(settings: Settings = SETTINGS, name: str = "photo.jpg") -> dict[str, Any]:
-    return provenance.record(
-        model=TURBO,
-        weights="ab" * 32,
+    recipe = Recipe(
+        model="turbo",
         settings=settings,
-        name=name,
-        sha256=SHA,
-        tags=(Tag("sea", 0.91234567, 0.6), Tag("red kite", 0.0, 1.0)),
-        prompt="sea, red kite, …",
-        negative="blur",
+        tags=("sea", "red kite"),
+        input_name=name,
+        input_sha256=SHA,
+        weights="ab" * 32,
         device="cuda",
         dtype="fp16",
         threads=2,
@@ -54,6 +53,8 @@ def made(settings: Settings = SETTINGS, name: str = "photo.jpg") -> dict[str, An
         quality=None,
         bits=16,
     )
+    tags = (Tag("sea", 0.91234567, 0.6), Tag("red kite", 0.0, 1.0))
+    return provenance.record(recipe, tags, Prompt("sea, red kite, …", "blur"))
 
 
 RECORD = made()

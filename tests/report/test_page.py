@@ -18,8 +18,9 @@ from seesr_cli.errors import OutputUnwritable
 from seesr_cli.records import provenance
 from seesr_cli.report import page as compare
 from seesr_cli.report.page import Entry
+from seesr_cli.restore.prompt import Prompt
 from seesr_cli.restore.tag import Tag
-from seesr_cli.settings import MODELS, Settings
+from seesr_cli.settings import Settings
 
 NASTY = "\"'>&<img src=x onerror=alert(1)></script><script>alert(2)</script><!--\n\u202egpj" + os.fsdecode(b"\xff")
 
@@ -145,15 +146,13 @@ def put_packet(path: Path, xmp: bytes) -> None:
 
 
 def test_a_skipped_picture_is_told_of_as_its_result_tells(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    record = provenance.record(
-        model=MODELS["miniature"],
-        weights=None,
+    recipe = provenance.Recipe(
+        model="miniature",
         settings=Settings(seed=7),
-        name="small.png",
-        sha256="ab" * 32,
-        tags=(Tag("frog", 0.91, 0.5),),
-        prompt="frog, ,clean",
-        negative="blur",
+        tags=("frog",),
+        input_name="small.png",
+        input_sha256="ab" * 32,
+        weights=None,
         device="cpu",
         dtype="fp32",
         threads=1,
@@ -163,6 +162,7 @@ def test_a_skipped_picture_is_told_of_as_its_result_tells(tmp_path: Path, pair: 
         quality=None,
         bits=8,
     )
+    record = provenance.record(recipe, (Tag("frog", 0.91, 0.5),), Prompt("frog, ,clean", "blur"))
     put_packet(pair[1], provenance.embed(None, record))
     skipped = Entry(*pair, "skipped", f"{pair[1]} is already there")
     entry = Parsed(written(tmp_path, [done(pair, {"seed": 3}), skipped])).entry(1)

@@ -163,7 +163,7 @@ def test_every_stage_is_the_recorded_one(run: Run, switches: str, upscalers: dic
     schedule = upscaler.schedule(settings)
     assert [step.timestep for step in schedule.steps] == stages["timesteps"].tolist()
     start = upscaler.start(run.frame, settings, noise)
-    predict = upscaler.predictor(run.frame.pixels, guide, settings)
+    predict = upscaler.predictor(run.frame.pixels, guide, settings).predict
     controlnet, unet = upscaler.controlnet, upscaler.unet
     hooks = [
         first_call(unet.conv_in, caught, "input", given=True),

@@ -66,5 +66,5 @@ def test_a_smaller_budget_makes_the_same_picture_with_less(coder: Coder) -> None
 
 
 def test_the_vae_moves(coder: Coder) -> None:
-    coder.move("meta")
+    coder.vae.to("meta")
     assert coder.vae.device.type == "meta"

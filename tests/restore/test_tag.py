@@ -6,8 +6,17 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seesr_cli.restore.reader import load_reader
-from seesr_cli.restore.tag import IMAGENET_DEVIATION, IMAGENET_MEAN, NEAR, Reading, Tag, edited, normalise, words
+from seesr_cli.restore.tag import (
+    IMAGENET_DEVIATION,
+    IMAGENET_MEAN,
+    NEAR,
+    Reading,
+    Tag,
+    edited,
+    load_reader,
+    normalise,
+    words,
+)
 from seesr_cli.settings import MINIATURE
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from seesr_cli.errors import PictureError
-from seesr_cli.restore.reader import load_reader
-from seesr_cli.restore.upscaler import Sampled, Upscaler, Wanted
+from seesr_cli.restore.sampled import Sampled, Wanted
+from seesr_cli.restore.tag import load_reader
+from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.settings import SEESR, TURBO, Settings
 
 QUICK = Settings(scale=2, steps=2, process_size=64)
@@ -23,6 +24,10 @@ def upscaler(tiny_weights: Path) -> Upscaler:
 
 def picture(height: int, width: int, seed: int = 0) -> Tensor:
     return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def sampled_of(upscaler: Upscaler, pixels: Tensor, settings: Settings, tags: tuple[str, ...] | None = None) -> Sampled:
+    return upscaler.sample(upscaler.prepare(pixels, settings), settings, tags)
 
 
 @pytest.mark.parametrize(("size", "scale"), [((33, 45), 2.0), ((40, 36), 1.5), ((5, 90), 2.0), ((1, 1), 4.0)])
@@ -97,27 +102,27 @@ def test_pictures_sampled_together_become_what_each_becomes_alone(
 ) -> None:
     settings = replace(QUICK, steps=3, prompt="frog " * 80, tile=tile, **change)  # type: ignore[arg-type]
     given = [None, ("a", "b"), ()]
-    wanted = [Wanted(picture(40, 40, seed), tags) for seed, tags in enumerate(given)]
+    wanted = [Wanted(upscaler.prepare(picture(40, 40, seed), settings), tags) for seed, tags in enumerate(given)]
     together = upscaler.sample_together(wanted, settings)
     for each, own in zip(wanted, together, strict=True):
-        alone = upscaler.sample(each.picture, settings, each.given)
+        alone = upscaler.sample(each.picture, settings, each.tags)
         close(own.latent, alone.latent)
         assert own.fitted == alone.fitted
         assert [tag.name for tag in own.reading.tags] == [tag.name for tag in alone.reading.tags]
         assert own.notes == alone.notes != ()
-        assert (own.tile, own.overlap) == (alone.tile, alone.overlap)
-    assert [own.batch_size for own in together] == [3 if tile == 96 else 12] * 3
+        assert own.tiling == alone.tiling
+    assert [own.call.tiles for own in together] == [3 if tile == 96 else 12] * 3
 
 
 def test_no_grouping_and_no_batch_changes_a_picture_beyond_rounding(upscaler: Upscaler) -> None:
     settings = replace(QUICK, tile=8)
-    wanted = [Wanted(picture(40, 40, seed)) for seed in range(3)]
-    alone = [upscaler.sample(*each[:1], settings) for each in wanted]
+    wanted = [Wanted(upscaler.prepare(picture(40, 40, seed), settings)) for seed in range(3)]
+    alone = [upscaler.sample(each.picture, settings) for each in wanted]
     for most, taken in ((1, 1), (3, 3), (5, 4), (8, 8), (64, 12)):  # a picture has four tiles
         sampled = upscaler.sample_together(wanted, settings, batch_size=most)
         for own, other in zip(sampled, alone, strict=True):
             close(own.latent, other.latent)
-        assert {own.batch_size for own in sampled} == {taken}
+        assert {own.call.tiles for own in sampled} == {taken}
 
 
 def test_as_many_pictures_go_together_as_have_all_their_tiles_in_one_call(upscaler: Upscaler) -> None:
@@ -130,18 +135,18 @@ def test_as_many_pictures_go_together_as_have_all_their_tiles_in_one_call(upscal
 def test_chosen_tiles_are_the_least_work_for_the_size(tiny_weights: Path) -> None:
     upscaler = Upscaler.load(replace(SEESR, tilings=((8, 4),)), tiny_weights, "cpu")
     auto = replace(QUICK, tile="auto")
-    assert upscaler.tiling(auto, (300, 80)) == (8, 4)
-    sampled = upscaler.sample(picture(40, 40), auto)
-    assert (sampled.tile, sampled.overlap) == upscaler.tiling(auto, (10, 10)) == (10, 4)
-    assert torch.equal(sampled.latent, upscaler.sample(picture(40, 40), replace(QUICK, tile=10)).latent)
-    assert not torch.equal(sampled.latent, upscaler.sample(picture(40, 40), replace(QUICK, tile=8)).latent)
+    assert upscaler.limits.tiling(auto, (300, 80)) == (8, 4)
+    sampled = sampled_of(upscaler, picture(40, 40), auto)
+    assert sampled.tiling == upscaler.limits.tiling(auto, (10, 10)) == (10, 4)
+    assert torch.equal(sampled.latent, sampled_of(upscaler, picture(40, 40), replace(QUICK, tile=10)).latent)
+    assert not torch.equal(sampled.latent, sampled_of(upscaler, picture(40, 40), replace(QUICK, tile=8)).latent)
 
 
 def test_progress_is_told_before_the_first_step_and_after_each(upscaler: Upscaler) -> None:
     told: list[tuple[int, int]] = []
     upscaler.upscale(picture(32, 32), QUICK, lambda done, total: told.append((done, total)))
     assert told == [(0, 2), (1, 2), (2, 2)]
-    wanted = [Wanted(picture(32, 32, seed)) for seed in range(2)]
+    wanted = [Wanted(upscaler.prepare(picture(32, 32, seed), QUICK)) for seed in range(2)]
     upscaler.sample_together(wanted, QUICK, lambda done, total: told.append((done, total)))
     assert told == 2 * [(0, 2), (1, 2), (2, 2)]
 
@@ -155,14 +160,14 @@ def test_the_quality_words_stay_and_what_is_left_out_is_told(upscaler: Upscaler)
 def test_tags_are_as_a_person_wants_them(upscaler: Upscaler) -> None:
     seen = [tag.name for tag in upscaler.upscale(picture(32, 32), QUICK).sampled.reading.tags]
     settings = replace(QUICK, add_tags=("unicorn",), drop_tags=tuple(seen[:1]))
-    assert [tag.name for tag in upscaler.sample(picture(32, 32), settings).reading.tags] == [*seen[1:], "unicorn"]
-    given = upscaler.sample(picture(32, 32), QUICK, ("a", "b"))
+    assert [tag.name for tag in sampled_of(upscaler, picture(32, 32), settings).reading.tags] == [*seen[1:], "unicorn"]
+    given = sampled_of(upscaler, picture(32, 32), QUICK, ("a", "b"))
     assert given.fitted.prompt.positive.startswith("a, b, ,")
-    assert len(upscaler.sample(picture(32, 32), replace(QUICK, tag_threshold=1.0)).reading.tags) == 0
+    assert len(sampled_of(upscaler, picture(32, 32), replace(QUICK, tag_threshold=1.0)).reading.tags) == 0
 
 
 def test_a_latent_remembered_is_developed_into_the_same_picture(upscaler: Upscaler) -> None:
-    sampled = upscaler.sample(picture(32, 32), QUICK)
+    sampled = sampled_of(upscaler, picture(32, 32), QUICK)
     about = json.loads(json.dumps(sampled.about()))
     recalled = Sampled.recalled(sampled.latent, about)
     assert recalled.fitted == sampled.fitted

@@ -19,7 +19,8 @@ from seesr_cli import __version__, image
 from seesr_cli.errors import OutputUnwritable, ResourcesError, WeightsMissing
 from seesr_cli.records import latents, provenance
 from seesr_cli.records.journal import JOURNAL, Journal
-from seesr_cli.restore.upscaler import Sampled, Upscaler, Wanted
+from seesr_cli.restore.sampled import Sampled, Wanted
+from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.run import batch
 from seesr_cli.run.inputs import InputFile, find
 from seesr_cli.run.outcome import Outcome
@@ -380,7 +381,7 @@ def test_a_picture_that_cannot_be_sampled_fails_alone(tmp_path: Path, upscaler: 
 
     class Picky(Breaking):
         def sample_together(self, wanted: list[Any], *arguments: Any) -> Any:
-            if any(torch.equal(each.picture, bad) for each in wanted):
+            if any(torch.equal(each.picture.pixels, bad) for each in wanted):
                 raise RuntimeError("not this one")
             return super().sample_together(wanted, *arguments)
 
@@ -431,6 +432,49 @@ def test_memory_that_runs_out_for_several_is_told_of_each(
     assert counts == [3, 1]
 
 
+def test_pictures_are_grouped_by_the_frames_that_their_own_networks_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    miniature = Upscaler.load(MODELS["miniature"], None, "cpu", "fp32")  # pads frames to multiples of 4, not of 8
+    settings = replace(MODELS["miniature"].defaults, process_size=64)
+    counts = groups(miniature, monkeypatch)
+    jobs = [job(draw(tmp_path / f"{side}{name}.png", size=(side, side))) for side in (17, 18) for name in "ab"]
+    request = Request(MODELS["miniature"], settings, batch_size=4)
+    outcomes = list(batch.run(jobs, request, lambda: miniature, lambda: WEIGHTS, log))
+    assert [outcome.size_out for outcome in outcomes] == [(68, 68), (68, 68), (72, 72), (72, 72)]
+    assert [outcome.record["batch_size"] for outcome in outcomes] == [2] * 4
+    assert counts == [2, 2]
+
+
+def test_the_place_in_a_call_is_recorded_as_it_was_when_memory_had_run_out(
+    tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
+    entry, calls = upscaler.unet.conv_in, list[int]()
+    forward = entry.forward
+
+    def full(crops: Tensor) -> Tensor:
+        if len(crops) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        calls.append(len(crops))
+        return forward(crops)
+
+    monkeypatch.setattr(entry, "forward", full)
+    jobs = [job(draw(tmp_path / f"{name}.png")) for name in "abcde"]
+    made = restore(upscaler, log, *jobs, batch_size=5)
+    assert calls == [1, 2, 2]
+    places = [(outcome.record["batch_size"], outcome.record["batch_place"]) for outcome in made]
+    assert places == [(1, 0), (2, 0), (2, 1), (2, 0), (2, 1)]
+    calls.clear()
+    for outcome, call in zip(made, (1, 2, 2, 2, 2), strict=True):
+        recipe = provenance.settings_of(json.loads(json.dumps(outcome.record)), "a result")
+        again = job(outcome.source, tmp_path / "again" / f"{outcome.source.stem}_x4.png")
+        restore(upscaler, log, again, settings=recipe.settings, like=recipe)
+        assert calls.pop() == call
+        assert again.target is not None
+        assert again.target.read_bytes() == (tmp_path / again.target.name).read_bytes()
+
+
 def test_pictures_share_the_time_that_they_take_together(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
     jobs = [job(draw(tmp_path / f"{name}.png")) for name in "abc"]
     start = time.monotonic()
@@ -479,6 +523,9 @@ class Breaking:
     @property
     def threads(self) -> int | None:
         return self.upscaler.threads
+
+    def prepare(self, *arguments: Any) -> Any:
+        return self.upscaler.prepare(*arguments)
 
     def pictures_a_call(self, *arguments: Any) -> int:
         return self.upscaler.pictures_a_call(*arguments)

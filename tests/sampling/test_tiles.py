@@ -1,12 +1,13 @@
 """Tiles cover the latent, and their shares sum to one everywhere."""
 
+from itertools import product
 from math import ceil, exp
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seesr_cli.sampling.tiles import cover, gaussian, portions, tilings, work
+from seesr_cli.sampling.tiles import cover, gaussian, grid, portions, tilings, work
 from seesr_cli.settings import MODELS, SEESR, TURBO, Model
 
 
@@ -18,6 +19,14 @@ def test_shares_sum_to_one_at_every_pixel(height: int, width: int, tile: int, ov
         assert part.share.shape == (part.bottom - part.top, part.right - part.left)
         total[part.top : part.bottom, part.left : part.right] += part.share
     torch.testing.assert_close(total, torch.ones(height, width))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(8, 24), st.integers(0, 7))
+def test_the_grid_is_where_the_tiles_lie(height: int, width: int, tile: int, overlap: int) -> None:
+    laid, tiles = grid((height, width), tile, overlap), cover((height, width), tile, overlap)
+    assert (laid.count, laid.tile) == (len(tiles), tuple(tiles[0].share.shape))
+    assert [(part.top, part.left) for part in tiles] == list(product(laid.tops, laid.lefts))
 
 
 @given(st.integers(1, 100), st.integers(1, 20))

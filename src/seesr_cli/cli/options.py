@@ -1,4 +1,7 @@
-"""Declare the arguments and options of the commands `upscale` and `tags`."""
+"""Declare the arguments and options of the commands `upscale` and `tags`.
+
+The module is long because it is one list: help, `seesr.toml` and the environment show every option in it.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -40,7 +40,7 @@ def tags(
     with uncollected():
         from ..machine.available import cores
         from ..machine.device import keep_to
-        from ..restore.reader import load_reader
+        from ..restore.tag import load_reader
 
     def load() -> "Reader":
         keep_to(cores())

@@ -16,7 +16,7 @@ from ..machine.available import Room
 from ..machine.device import DTYPES, Place
 from ..machine.share import ALONE
 from ..sampling.schedule import schedule
-from ..sampling.tiles import tilings
+from ..sampling.tiles import grid, tilings
 from ..settings import EXACT_SIZES, Format, Model, Settings
 from ..sizes import Size, Sizes, sizes
 from . import counts, rates
@@ -178,16 +178,6 @@ def check(planned: Sequence[tuple[Path, Forecast]], room: Room) -> None:
         raise ResourcesError(f"{lack}: choose another disk with -o, or make room.")
 
 
-def tile_count(latent: Size, tile: int, overlap: int) -> tuple[int, Size]:
-    """Return how many tiles cover a latent, and their size, as `tiles.cover` lays them."""
-    if prod(latent) <= tile**2:
-        return 1, latent
-    side = min(tile, *latent)
-    stride = max(1, side - overlap)
-    rows, columns = (1 + ceil((length - side) / stride) for length in latent)
-    return rows * columns, (side, side)
-
-
 def _forecast(case: Case) -> Forecast:
     networks, settings = case.networks, case.settings
     frame = case.sizes.padded
@@ -198,7 +188,8 @@ def _forecast(case: Case) -> Forecast:
             for tile, overlap in tilings(latent, case.model.tilings)
         ]
         return next((way for way in ways if _fits(way, case.room)), min(ways, key=lambda way: way.least))
-    tiles, side = tile_count(latent, settings.tile, settings.overlap)
+    laid = grid(latent, settings.tile, settings.overlap)
+    tiles, side = laid.count, laid.tile
     prompts = _prompts(case)
     rows = 2 if settings.guidance > 1 else 1
     call, encode, decode, text, tagger = _costs(networks, side, frame, latent, case.place.device.type == "cpu")

@@ -13,9 +13,10 @@ from xml.parsers import expat
 
 from .. import __version__
 from ..errors import UsageError
-from ..settings import MODELS, Format, Model, ModelName, Settings, check_batch_size
+from ..settings import MODELS, Format, ModelName, Settings, check_batch_size
 
 if TYPE_CHECKING:
+    from ..restore.prompt import Prompt
     from ..restore.tag import Tag
 
 FORMAT = 1
@@ -31,10 +32,15 @@ LARGEST = 2**24
 class Recipe(NamedTuple):
     """What it takes to make a result again.
 
-    tags: as they were used, in their order. input_name, input_sha256: of the file they belong to, as it was called
-    then. weights: the fingerprint of the model's files, where it was known. device, dtype, threads: what it ran on,
-    threads where that is a CPU. batch_size: tiles in one call of the networks, of this picture and those that were
-    sampled with it. batch_place: its own among these pictures, from 0 on. kind, quality, bits: of the result's file.
+    settings: with the tiling that was used.
+    tags: names, as they were used, in their order.
+    input_name, input_sha256: of the input file, without its folder.
+    weights: fingerprint of the model's files; None: unknown.
+    device, dtype: type of the device, and precision of the networks.
+    threads: that computed; None if the device was no CPU.
+    batch_size: tiles in one call of the networks, of this picture and of those sampled with it.
+    batch_place: of this picture among the pictures of its call, from 0 on.
+    kind, quality, bits: of the result's file.
     """
 
     model: ModelName
@@ -53,45 +59,26 @@ class Recipe(NamedTuple):
     bits: int
 
 
-def record(
-    *,
-    model: Model,
-    weights: str | None,
-    settings: Settings,
-    name: str,
-    sha256: str,
-    tags: "Sequence[Tag]",
-    prompt: str,
-    negative: str,
-    device: str,
-    dtype: str,
-    threads: int | None,
-    batch_size: int,
-    batch_place: int,
-    kind: str,
-    quality: int | None,
-    bits: int,
-) -> dict[str, Any]:
+def record(recipe: Recipe, tags: "Sequence[Tag]", prompt: "Prompt") -> dict[str, Any]:
     """Return the record of one result, ready for JSON.
 
-    weights: the fingerprint of the model's files. name, sha256: of the input file, its folder left out. tags, prompt,
-    negative: as they were used. device: its type alone. The rest is as in a Recipe.
+    tags, prompt: as the networks read them; names of tags alone are in the recipe.
     """
     return {
         "seesr": __version__,
         "format": FORMAT,
-        "model": {"name": model.name, "weights": weights},
-        "input": {"name": name, "sha256": sha256},
-        "output": {"kind": kind, "quality": quality, "bits": bits},
-        "settings": asdict(settings),
+        "model": {"name": recipe.model, "weights": recipe.weights},
+        "input": {"name": recipe.input_name, "sha256": recipe.input_sha256},
+        "output": {"kind": recipe.kind, "quality": recipe.quality, "bits": recipe.bits},
+        "settings": asdict(recipe.settings),
         "tags": [tag._asdict() for tag in tags],
-        "prompt": prompt,
-        "negative_prompt": negative,
-        "device": device,
-        "dtype": dtype,
-        "threads": threads,
-        "batch_size": batch_size,
-        "batch_place": batch_place,
+        "prompt": prompt.positive,
+        "negative_prompt": prompt.negative,
+        "device": recipe.device,
+        "dtype": recipe.dtype,
+        "threads": recipe.threads,
+        "batch_size": recipe.batch_size,
+        "batch_place": recipe.batch_place,
     }
 
 

@@ -1,8 +1,9 @@
-"""Noise becomes a latent: predictors that compose, and the loop over them."""
+"""Denoise a latent: predictors that are built from each other, and the loop over the timesteps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
@@ -16,7 +17,7 @@ from ..models.predict import noise as noise_in
 from ..models.predict import residuals
 from ..sampling.noise import Noise
 from ..sampling.schedule import Schedule
-from ..sampling.tiles import Tile, portions
+from ..sampling.tiles import Tile, Tiling, portions
 from .switches import ALL, Switches
 
 SEEN_BYTES = 2**30
@@ -35,6 +36,24 @@ Predictor = Callable[[Tensor, int], Tensor]
 
 View = Callable[[Tiles], Tensor]
 """Gives the features of the control pictures in tiles of equal size: [tiles·P, C', h, w]."""
+
+
+class Call(NamedTuple):
+    """The place of one picture in the calls of the networks, on which rounding depends.
+
+    tiles: in one call, of all pictures that are in it. place: of this picture among them, from 0 on.
+    """
+
+    tiles: int
+    place: int
+
+
+class Prediction(NamedTuple):
+    """A predictor for several pictures, and how it divides them. calls: one for each picture."""
+
+    predict: Predictor
+    tiling: Tiling
+    calls: tuple[Call, ...]
 
 
 def watched(

@@ -1,4 +1,4 @@
-"""Pixels become a latent, and a latent pixels."""
+"""Encode pixels to a latent, and decode a latent to pixels, with one VAE."""
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -12,13 +12,17 @@ from ..sizes import Size
 from ..vae.pieces import Course, Plan, Step, decoding, encoding, run
 from ..vae.plan import BESIDES, free, plan, whole
 
+LEAST_BUDGET = 2**26
+"""Bytes of features below which smaller pieces save no more memory."""
+
 
 class Coder:
     """Encodes and decodes pictures of any size with one VAE.
 
-    budget: bytes that features may take on the VAE's device, the weights, the input and the result apart; None: this
-    process's `share` of what is free there. A picture that fits goes through the VAE whole; a larger one in pieces, see
-    `bands`.
+    A picture that fits into memory goes through the VAE whole; a larger one in pieces (vae/pieces.py).
+
+    budget: bytes that features may take on the VAE's device, without weights, input and result; None: the `share` of
+        this process in what is free there.
     """
 
     def __init__(self, vae: AutoencoderKL, budget: int | None = None, share: Share = ALONE) -> None:
@@ -59,13 +63,20 @@ class Coder:
         finally:
             self.vae.to(held)
 
-    def free(self) -> int:
-        """Return the bytes that features may take where nothing else is said."""
-        return free(self.vae.device, self._share)
+    def lower_budget(self) -> str | None:
+        """Work in smaller pieces from now on, at last on the CPU; return a sentence, or None if nothing is left."""
+        budget = (self._free() if self.budget is None else self.budget) // 2
+        if budget >= LEAST_BUDGET:
+            self.budget = budget
+            return f"Memory ran out: the VAE works in pieces of at most {budget / 2**20:.0f} MiB from now on."
+        if self.vae.device.type == "cpu":
+            return None
+        self.budget = None
+        self.vae.to("cpu")
+        return "Memory ran out: the VAE works on the CPU from now on."
 
-    def move(self, device: torch.device | str) -> None:
-        """Let the VAE work on `device` from now on."""
-        self.vae.to(device)
+    def _free(self) -> int:
+        return free(self.vae.device, self._share)
 
     def working_memory(self, size: Size) -> int:
         """Return the bytes that encoding and decoding a frame of `size` (height, width) take at most, at this budget.
@@ -112,5 +123,5 @@ class Coder:
     def _chosen(self, steps: tuple[Step, ...], size: Size) -> tuple[Course, Plan | None]:
         """Return the course of `steps` over a map of `size`, and its plan; None where it fits as a whole."""
         course, device = Course.of(steps, size), self.vae.device
-        budget = self.free() if self.budget is None else self.budget
+        budget = self._free() if self.budget is None else self.budget
         return course, plan(course, budget, 0 if device.type == "cpu" else free(torch.device("cpu"), self._share))

@@ -1,4 +1,4 @@
-"""The picture becomes the frame: enlarged to the size of the result, padded to what the networks divide."""
+"""Enlarge the picture to the frame that the networks work on, and resize pixels to the size of the result."""
 
 from typing import NamedTuple
 
@@ -11,20 +11,20 @@ from ..sizes import Size, Sizes
 class Frame(NamedTuple):
     """The enlarged picture: control picture, start of the latent, and colour reference.
 
-    pixels: [1, 3, H, W], RGB in [0, 1], H and W multiples of what was asked for.
-    size: of the picture without the padding at its bottom and right.
+    pixels: [1, 3, H, W], RGB in [0, 1], H and W multiples of what the networks divide.
+    size: (height, width) without the padding at the bottom and the right.
     """
 
     pixels: Tensor
     size: Size
 
     def crop(self, pixels: Tensor) -> Tensor:
-        """Return pixels [..., H, W] of the frame's size without its padding."""
+        """Return pixels [..., H, W] of the frame's size without the padding."""
         return pixels[..., : self.size[0], : self.size[1]]
 
 
 def prepare(picture: Tensor, sizes: Sizes) -> Frame:
-    """Return the frame of `picture`, [3, h, w], RGB in [0, 1], of `sizes`.
+    """Return the frame of `picture`, [3, h, w], RGB in [0, 1].
 
     Edge pixels are repeated up to the padded size; the published code resamples down to a multiple instead.
     """
@@ -33,7 +33,7 @@ def prepare(picture: Tensor, sizes: Sizes) -> Frame:
 
 
 def finish(pixels: Tensor, sizes: Sizes) -> Tensor:
-    """Return pixels [C, h, w] in [0, 1] as the result: in the size that was asked for, what is over cut off."""
+    """Return pixels [C, h, w] in [0, 1] resized and cropped to the size of the result."""
     top, left, bottom, right = sizes.box
     return resize(pixels, sizes.whole)[:, top:bottom, left:right]
 
@@ -41,7 +41,7 @@ def finish(pixels: Tensor, sizes: Sizes) -> Tensor:
 def resize(pixels: Tensor, size: Size) -> Tensor:
     """Return pixels [C, H, W] in [0, 1] resampled to `size`, (height, width), in [0, 1].
 
-    Bicubic as Pillow's (a = -0.5, averaging where it shrinks; across, clamp, then down, clamp) without its rounding.
+    Bicubic like Pillow's, without its rounding: a = -0.5, antialiased; across, clamped, then down, clamped.
     """
     for wanted in ((pixels.shape[-2], size[1]), size):
         if pixels.shape[-2:] != wanted:

@@ -1,31 +1,34 @@
-"""The picture is read: tags, which are words, and tokens, which are the tagger's own.
+"""Read a picture with the tagger: tags, which are words, and tokens, which only the networks read.
 
-What the tagger says is a beginning: `edited` puts in its place what a person wants said.
+`edited` changes the tags as a person asks for it. Nothing here needs the libraries of the other networks.
 """
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..machine.device import threads_enough
+from ..machine.device import Place, choose, threads_enough
+from ..models import convert, load
 from ..models.tagger import Tagger
+from ..settings import Model
+from ..weights import locate
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 NEAR = 10
-"""Near misses that are told: enough to find the word that is missing, few enough to read."""
+"""Most near misses that are told: enough to find a missing word, few enough to read."""
 
 
 class Tag(NamedTuple):
-    """A label with its probability in [0, 1] and the threshold above which it fires.
+    """A label with its probability (`score`) in [0, 1] and the threshold above which it fires.
 
-    Words that a person asked for have the threshold 1, which no probability is above, and the probability 0 where the
-    tagger does not know them.
+    A tag that a person asked for has the threshold 1, so it never fires. Its score is 0 if the tagger does not know it.
     """
 
     name: str
@@ -34,20 +37,21 @@ class Tag(NamedTuple):
 
     @property
     def fires(self) -> bool:
-        """Whether the tagger says it; a tag that does not, and is there all the same, is a person's."""
+        """Whether the tagger sees it. A tag that does not fire comes from a person."""
         return self.score > self.threshold
 
     @property
     def certainty(self) -> float:
-        """How sure it is that the tag belongs to the picture: its score, and without limit where a person said so."""
+        """How sure it is that the tag belongs to the picture: its score, or infinity if a person said so."""
         return self.score if self.fires else math.inf
 
 
 class Reading(NamedTuple):
-    """What the tagger sees.
+    """What the tagger sees in one picture.
 
-    tags: those that fire, in label order, until they are edited. tokens: [1, cells + 1, width]. seen: every label,
-    in label order, whether it fires or not.
+    tags: those that fire, in label order, or as a person edited them.
+    tokens: [1, cells + 1, width].
+    seen: every label, in label order.
     """
 
     tags: tuple[Tag, ...]
@@ -56,14 +60,14 @@ class Reading(NamedTuple):
 
     @property
     def near(self) -> tuple[Tag, ...]:
-        """The labels next below their thresholds, at most `NEAR`, the nearest first; none that is a tag already."""
+        """The labels just below their thresholds that are not among the tags, at most `NEAR`, the nearest first."""
         taken = {tag.name.casefold() for tag in self.tags}
         below = (tag for tag in self.seen if not tag.fires and tag.name.casefold() not in taken)
         return tuple(sorted(below, key=lambda tag: tag.threshold - tag.score)[:NEAR])
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Return the tags that `text` lists between commas, white space made single; empty ones are none."""
+    """Return the tags that `text` lists between commas, with single spaces, without empty ones."""
     entries = (" ".join(entry.split()) for entry in text.split(","))
     return tuple(entry for entry in entries if entry)
 
@@ -75,12 +79,14 @@ def edited(
     drop: Sequence[str] = (),
     add: Sequence[str] = (),
 ) -> Reading:
-    """Return `reading` with the tags that a person wants; labels are compared without regard to case.
+    """Return `reading` with the tags that a person wants. Labels are compared without regard to case.
 
-    threshold: one for every label, in [0, 1], in the place of each one's own. given: replace what fires, in their
-    order, those that the tagger knows with its scores. drop: are taken away, unless they are added. add: words, or
-    several between commas, are put at the end; one that is there already stays in its place. Done again with its own
-    tags as `given`, it changes nothing.
+    Applied again with its own tags as `given`, it changes nothing.
+
+    threshold: in [0, 1], for every label; None: each label's own.
+    given: tags that replace those that fire, in this order; known ones keep the tagger's scores.
+    drop: tags to take away, unless they are added too.
+    add: tags, or several between commas, to put at the end; an existing one stays in its place.
     """
     seen, tags = reading.seen, list(reading.tags)
     if threshold is not None:
@@ -117,7 +123,7 @@ class Reader:
 
     @torch.inference_mode()
     def read(self, picture: Tensor) -> Reading:
-        """Return what `picture` shows. picture: the input as it is, not enlarged: [3, h, w], RGB in [0, 1]."""
+        """Return the tags and tokens of `picture`, [3, h, w], RGB in [0, 1], not enlarged."""
         weight = self.tagger.to_tokens.weight
         pixels = normalise(picture, self.tagger.side).to(weight.device, weight.dtype)
         with threads_enough(sum(parameter.numel() for parameter in self.tagger.parameters())):
@@ -135,3 +141,19 @@ def normalise(picture: Tensor, side: int) -> Tensor:
     square = F.interpolate(picture.unsqueeze(0), (side, side), mode="bilinear", antialias=True)
     mean, deviation = (square.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
     return (square - mean) / deviation
+
+
+def load_reader(model: Model, weights: Path | None = None, device: str = "auto", dtype: str = "auto") -> Reader:
+    """Return the model's tagger without its other networks, ready to read pictures.
+
+    Raises UsageError for a device or precision that cannot be had, WeightsMissing and WeightsInvalid for the files.
+    """
+    place, folder = choose(device, dtype), locate(model, weights)
+    convert.prepare_tagger(model, folder, place)
+    return assemble(model, folder, place)
+
+
+def assemble(model: Model, folder: Path, place: Place) -> Reader:
+    """Return the reader of the model's tagger; its files in `folder` must be prepared (models/convert.py)."""
+    tagger = load.load_tagger(model, folder, place)
+    return Reader(tagger, load.tag_names(model, folder), load.tag_thresholds(model, folder))

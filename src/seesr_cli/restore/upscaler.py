@@ -1,4 +1,4 @@
-"""A picture through the stages, in the order of the paper's figure; several at once where the networks predict."""
+"""Take pictures through all stages of SeeSR, in the order of the paper's figure; sample several at once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,25 +10,26 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from ..errors import PictureError
-from ..machine.device import DTYPES, Place, choose, tiles_a_call
+from ..machine.device import DTYPES, Place, choose
 from ..machine.graphs import Graphs, straight
-from ..machine.out_of_memory import enduring, release, smaller_tile
+from ..machine.out_of_memory import enduring, release
 from ..machine.share import ALONE, Share
 from ..models import convert, load
 from ..models.compiled import compile_blocks
 from ..models.graft import Guide
 from ..sampling.noise import Noise, seeded, together
 from ..sampling.schedule import Schedule, schedule
-from ..sampling.tiles import cover, portions, tilings
-from ..settings import MOST_BATCH, MOST_TILE, Model, Settings
-from ..sizes import Size, Sizes, sizes
+from ..sampling.tiles import cover, grid, portions
+from ..settings import Model, Settings
+from ..sizes import Size, sizes
 from ..weights import locate
 from .colour import align
 from .denoise import (
+    Call,
+    Prediction,
     Predictor,
     RowPredictor,
     TilePredictor,
-    Tiles,
     apart,
     begin,
     controlled,
@@ -39,82 +40,20 @@ from .denoise import (
     within,
 )
 from .latent import Coder
+from .limits import Limits
 from .prepare import Frame, finish, prepare
 from .prompt import Fitted, Prompt, Scribe
-from .reader import assemble
+from .sampled import Developed, PreparedPicture, Restored, Sampled, Wanted
 from .switches import Switches
-from .tag import Reader, Reading, Tag, edited
+from .tag import Reader, Reading, assemble, edited
 
 OnStep = Callable[[int, int], None]
-"""Told (steps done, steps in all): before the first step and after each."""
+"""Told (steps done, steps in all), before the first step and after each."""
 
 
-LEAST_BUDGET = 2**26
-"""Bytes below which smaller pieces in the VAE save nothing any more."""
+class _Start(NamedTuple):
+    """A picture before the first step: what the networks attend to, its noised latent, and the source of its noise."""
 
-
-class Wanted(NamedTuple):
-    """A picture to be sampled: [3, h, w], RGB in [0, 1]. given: tags in the place of those that the tagger sees."""
-
-    picture: Tensor
-    given: tuple[str, ...] | None = None
-
-
-class Sampled(NamedTuple):
-    """A picture that has been read and redrawn, but is not yet pixels again: what the hours went into.
-
-    latent: free of noise, [1, C, H/f, W/f], float32. reading, fitted: tags and prompt as the networks read them. tile,
-    overlap: as they were, whatever was asked for. batch_size: tiles in one call of the networks, of all pictures that
-    were sampled together. batch_place: of this one among them. notes: what the person should know of this picture, a
-    sentence each.
-    """
-
-    latent: Tensor
-    reading: Reading
-    fitted: Fitted
-    tile: int
-    overlap: int
-    batch_size: int
-    batch_place: int
-    notes: tuple[str, ...] = ()
-
-    def about(self) -> dict[str, Any]:
-        """Return all but the latent, as JSON can say it; of what the tagger saw, tags and near misses."""
-        return {
-            "tags": self.reading.tags,
-            "near": self.reading.near,
-            "prompt": self.fitted.prompt,
-            "left_out": self.fitted.left_out,
-            "cut": self.fitted.cut,
-            "tile": self.tile,
-            "overlap": self.overlap,
-            "batch_size": self.batch_size,
-            "batch_place": self.batch_place,
-            "notes": self.notes,
-        }
-
-    @classmethod
-    def recalled(cls, latent: Tensor, about: Mapping[str, Any]) -> "Sampled":
-        """Return what `about` told of, without the tokens, which served their turn."""
-        tags, near = (tuple(Tag(*entry) for entry in about[name]) for name in ("tags", "near"))
-        fitted = Fitted(Prompt(*about["prompt"]), tuple(about["left_out"]), about["cut"])
-        reading = Reading(tags, torch.empty(0), near)
-        tile, overlap, size, place = (about[name] for name in ("tile", "overlap", "batch_size", "batch_place"))
-        return cls(latent, reading, fitted, tile, overlap, size, place, tuple(about["notes"]))
-
-
-class Restored(NamedTuple):
-    """What became of one picture: its pixels, [3, H, W] of the size asked for, RGB in [0, 1], float32, on the CPU."""
-
-    pixels: Tensor
-    sampled: Sampled
-    notes: tuple[str, ...]
-
-
-class _Ready(NamedTuple):
-    """A picture before the first step: its frame, [1, 3, H, W], what the networks attend to, where denoising begins."""
-
-    frame: Tensor
     reading: Reading
     fitted: Fitted
     guide: Guide
@@ -124,7 +63,10 @@ class _Ready(NamedTuple):
 
 
 class Upscaler:
-    """A model, loaded: restores pictures."""
+    """A loaded model, which restores pictures.
+
+    limits: what memory allows, learnt from picture to picture.
+    """
 
     def __init__(
         self,
@@ -134,35 +76,18 @@ class Upscaler:
         unet: UNet2DConditionModel,
         controlnet: ControlNetModel,
         schedule_config: Mapping[str, Any],
-        known_tilings: tuple[tuple[int, int], ...],
-        share: Share = ALONE,
+        limits: Limits,
     ) -> None:
         self.reader = reader
         self.scribe = scribe
         self.coder = coder
         self.unet = unet
         self.controlnet = controlnet
+        self.limits = limits
         self.switches = Switches()
         self.graphs = Graphs()
         self.notes: list[str] = []  # of the networks, for the picture in whose steps they arise
         self._schedule_config = schedule_config
-        self._known_tilings = known_tilings
-        self._share = share
-        # What memory allows, as far as it has been found out; these only ever go down.
-        self._most_tiles = MOST_BATCH
-        self._most_tile = MOST_TILE
-        self._tiles = 1  # in a call, at present, of all its pictures
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """The type of the device and the precision that the networks run in, in words."""
-        precisions = {dtype: name for name, dtype in DTYPES.items()}
-        return self.unet.device.type, precisions[self.unet.dtype]
-
-    @property
-    def threads(self) -> int | None:
-        """How many threads compute, on which rounding depends; None where it is not a CPU that does."""
-        return torch.get_num_threads() if self.unet.device.type == "cpu" else None
 
     @classmethod
     def load(
@@ -173,9 +98,11 @@ class Upscaler:
         dtype: str = "auto",
         share: Share = ALONE,
     ) -> "Upscaler":
-        """Return the upscaler of `model`, its files taken from the folder `weights` or from where `locate` finds them.
+        """Return the upscaler of `model`.
 
-        share: of the memory, where other processes of the same run work beside this one.
+        weights: folder with the model's files; None: where `locate` finds them.
+        device, dtype: as for --device and --dtype.
+        share: of the memory, if other processes of the same run work beside this one.
 
         Raises UsageError for a device or precision that cannot be had, WeightsMissing and WeightsInvalid for the files.
         """
@@ -188,8 +115,7 @@ class Upscaler:
             load.load_unet(model, folder, place),
             load.load_controlnet(model, folder, place),
             load.load_schedule_config(model, folder),
-            model.tilings,
-            share,
+            Limits(model.tilings, share),
         )
 
     def compile(self) -> None:
@@ -199,28 +125,46 @@ class Upscaler:
         """
         compile_blocks((self.unet, self.controlnet), self.notes)
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The type of the device and the precision of the networks, in words."""
+        precisions = {dtype: name for name, dtype in DTYPES.items()}
+        return self.unet.device.type, precisions[self.unet.dtype]
+
+    @property
+    def threads(self) -> int | None:
+        """The number of computing threads, on which rounding depends; None if the device is no CPU."""
+        return torch.get_num_threads() if self.unet.device.type == "cpu" else None
+
+    # --- the way of a picture ------------------------------------------------------------------------------------
+
     def upscale(self, picture: Tensor, settings: Settings, on_step: OnStep = lambda done, total: None) -> Restored:
         """Return `picture`, [3, h, w], RGB in [0, 1], restored, in the size that `settings` ask for.
 
-        Raises PictureError when there is not the memory for it, or it gets no finite numbers.
+        Raises PictureError if memory runs out with nothing left to give up, or if the networks give no finite numbers.
         """
-        sampled = self.sample(picture, settings, on_step=on_step)
-        pixels, notes = self.develop(sampled.latent, picture, settings)
-        return Restored(pixels, sampled, sampled.notes + notes)
+        prepared = self.prepare(picture, settings)
+        sampled = self.sample(prepared, settings, on_step=on_step)
+        developed = self.develop(sampled.latent, prepared, settings)
+        return Restored(developed.pixels, developed.alpha, sampled, sampled.notes + developed.notes)
+
+    def prepare(self, picture: Tensor, settings: Settings, alpha: Tensor | None = None) -> PreparedPicture:
+        """Return `picture`, [3, h, w], RGB in [0, 1], with its sizes and its frame.
+
+        alpha: [1, h, w] in [0, 1]. Raises PictureError if the result would be too many times as large.
+        """
+        stations = sizes(_size(picture), settings, self.coder.factor)
+        return PreparedPicture(picture, alpha, stations, prepare(picture, stations))
 
     def sample(
         self,
-        picture: Tensor,
+        picture: PreparedPicture,
         settings: Settings,
-        given: tuple[str, ...] | None = None,
+        tags: tuple[str, ...] | None = None,
         on_step: OnStep = lambda done, total: None,
-        batch_size: int | None = None,
     ) -> Sampled:
-        """Return `picture`, [3, h, w], RGB in [0, 1], read and redrawn as a latent. Raises as `upscale` does.
-
-        given: tags in the place of those that the tagger sees. batch_size: as for `sample_together`.
-        """
-        return self.sample_together([Wanted(picture, given)], settings, on_step, batch_size)[0]
+        """Return the denoised latent of one picture; as `sample_together`."""
+        return self.sample_together([Wanted(picture, tags)], settings, on_step)[0]
 
     def sample_together(
         self,
@@ -229,45 +173,87 @@ class Upscaler:
         on_step: OnStep = lambda done, total: None,
         batch_size: int | None = None,
     ) -> list[Sampled]:
-        """Return what `sample` makes of each picture, up to rounding, all predicted in the same calls of the networks.
+        """Return the denoised latent of each picture, all predicted in the same calls of the networks.
 
-        Their frames are of one size, and they are at most as many as `pictures_a_call` says. batch_size: most tiles, of
-        all pictures, in one call; None: what memory holds.
+        Each latent equals that of the picture alone, up to rounding. Raises as `upscale` does.
+
+        wanted: pictures whose frames have one size, at most as many as `pictures_a_call` says.
+        batch_size: most tiles, of all pictures, in one call; None: as many as memory holds.
         """
-        ready = [self._ready(*each, settings) for each in wanted]
-        frames, latent = (_joined([getattr(each, part) for each in ready]) for part in ("frame", "latent"))
-        guide = Guide(*map(_joined, zip(*(each.guide for each in ready), strict=True)))
-        noise, notes = together([each.noise for each in ready]), list[str]()
-        predict = self._enduring_predictor(frames, guide, settings, batch_size, notes)
+        # 1. Read each picture, write its prompt, encode it and add noise.
+        starts = [self._start(each, settings) for each in wanted]
+        notes: list[str] = []
 
+        # 2. Put the pictures into one batch.
+        frames = _joined([each.picture.frame.pixels for each in wanted])
+        latent = _joined([start.latent for start in starts])
+        guide = Guide(*map(_joined, zip(*(start.guide for start in starts), strict=True)))
+        noise = together([start.noise for start in starts])
+
+        # 3. Choose the tiling and the calls of the networks. Both shrink if memory runs out in a step.
+        prediction = self.predictor(frames, guide, settings, batch_size)
+
+        def give_up() -> str | None:
+            nonlocal prediction
+            self.graphs.forget()
+            said = self.limits.lower(prediction, self._latent_size(_size(frames)))
+            prediction = self.predictor(frames, guide, settings, batch_size)
+            return said
+
+        def predict(noisy: Tensor, timestep: int) -> Tensor:
+            predicted = enduring(lambda: prediction.predict(noisy, timestep), give_up, notes)
+            for told in (self.notes, self.graphs.notes):
+                notes.extend(told)
+                told.clear()
+            return predicted
+
+        # 4. Denoise, step by step.
         on_step(0, settings.steps)
-        for done, after in enumerate(denoise(latent, predict, self.schedule(settings), noise, self.switches), start=1):
+        steps = denoise(latent, predict, self.schedule(settings), noise, self.switches)
+        for done, after in enumerate(steps, start=1):
             latent = after
             on_step(done, settings.steps)
-        tiling = self.tiling(settings, _size(latent))
-        in_a_call = max(1, self._tiles // len(self._cover(_size(frames), settings)))
+
+        # 5. Give each picture its own latent, and how it was made.
         return [
-            Sampled(own, each.reading, each.fitted, *tiling, self._tiles, place % in_a_call, (*each.notes, *notes))
-            for place, (each, own) in enumerate(zip(ready, latent.chunk(len(ready)), strict=True))
+            Sampled(own, start.reading, start.fitted, prediction.tiling, call, (*start.notes, *notes))
+            for start, own, call in zip(starts, latent.chunk(len(starts)), prediction.calls, strict=True)
         ]
 
-    def pictures_a_call(self, frame: Size, settings: Settings, batch_size: int | None = None) -> int:
-        """Return how many pictures with frames of this size, (height, width), are to be sampled together.
+    @torch.inference_mode()
+    def develop(self, latent: Tensor, picture: PreparedPicture, settings: Settings) -> Developed:
+        """Return the pixels and the alpha of the result. Raises as `upscale` does.
 
-        As many as have all their tiles in one call, at least one; batch_size: as for `sample_together`.
+        latent: of `picture`, as sampled or recalled.
         """
-        tiles = self._cover(frame, settings)
-        return max(1, self._tiles_a_call(tiles, 2 if settings.guidance > 1 else 1, batch_size) // len(tiles))
+        notes: list[str] = []
+        # 1. Decode the latent.
+        decoded = enduring(lambda: self._decode(latent, notes), self._lower_coder, notes)
+        # 2. Take the padding away, and the colours from the input.
+        frame = picture.frame
+        pixels = frame.crop(decoded).cpu().clamp_(0, 1)
+        aligned = align(pixels, frame.crop(frame.pixels), settings.colour)[0]
+        # 3. Resize pixels and alpha to the size of the result.
+        cut = picture.sizes.cut
+        if max(cut) > 1:  # one row or column is the rounding of the sides
+            rows = f"{cut[0]} rows" if cut[0] else f"{cut[1]} columns"
+            notes.append(f"To have just the size that was asked for, {rows} were cut off.")
+        alpha = None if picture.alpha is None else finish(picture.alpha, picture.sizes)
+        return Developed(finish(aligned, picture.sizes), alpha, tuple(notes))
 
-    def _ready(self, picture: Tensor, given: tuple[str, ...] | None, settings: Settings) -> _Ready:
-        """Return `picture`, read, encoded and under the noise that it starts from."""
+    # --- the stages ----------------------------------------------------------------------------------------------
+
+    def _start(self, wanted: Wanted, settings: Settings) -> _Start:
+        """Return what the picture's denoising starts from."""
         noise, notes = seeded(settings.seed), list[str]()
-        frame = prepare(picture, self._sizes(picture, settings))
-        read = self.reader.read(picture)
-        reading = edited(read, given, settings.tag_threshold, settings.drop_tags, settings.add_tags)
+        # 1. Read the picture, and let the person's tags win.
+        read = self.reader.read(wanted.picture.pixels)
+        reading = edited(read, wanted.tags, settings.tag_threshold, settings.drop_tags, settings.add_tags)
+        # 2. Compose the prompt from as many tags as there is room for.
         names, certainty = [tag.name for tag in reading.tags], [tag.certainty for tag in reading.tags]
         fitted = self.scribe.fit(names, certainty, settings.prompt, settings.negative)
-        latent = enduring(lambda: self.start(frame, settings, noise), self._spare_coder, notes)
+        # 3. Encode the frame and add noise; encode the prompt.
+        latent = enduring(lambda: self.start(wanted.picture.frame, settings, noise), self._lower_coder, notes)
         guide = self.guide(fitted.prompt, reading, settings)
         if fitted.left_out:
             notes.append(f"The prompt has no room for all tags; left out: {', '.join(fitted.left_out)}.")
@@ -275,46 +261,63 @@ class Upscaler:
             notes.append(f"The prompt has no room for all of --prompt; its end is not used: {fitted.cut!r}.")
         if settings.guidance > 1 and (lost := self.scribe.lost(fitted.prompt.negative)):
             notes.append(f"The negative prompt is too long; its end is not used: {lost!r}.")
-        return _Ready(frame.pixels, reading, fitted, guide, latent, noise, notes)
+        return _Start(reading, fitted, guide, latent, noise, notes)
 
-    @torch.inference_mode()
-    def develop(self, latent: Tensor, picture: Tensor, settings: Settings) -> tuple[Tensor, tuple[str, ...]]:
-        """Return the pixels of a picture's sampled latent, and what there is to say of them. Raises as `upscale` does.
+    def start(self, frame: Frame, settings: Settings, noise: Noise) -> Tensor:
+        """Return the latent at which denoising begins, [1, C, H, W], float32."""
+        if settings.start == "noise":
+            height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
+            return noise(torch.Size((1, self.coder.channels, height, width))).to(self.unet.device)
+        self._make_room(_size(frame.pixels))
+        return begin(self.coder.encode(frame.pixels, noise), self.schedule(settings), noise)
 
-        picture: the input, [3, h, w], RGB in [0, 1]. The pixels are [3, H, W] of the size that `settings` ask for, RGB
-        in [0, 1], float32, on the CPU.
-        """
-        notes: list[str] = []
-        stations = self._sizes(picture, settings)
-        decoded = enduring(lambda: self._decode(latent, notes), self._spare_coder, notes)
-        frame = prepare(picture, stations)
-        pixels = frame.crop(decoded).cpu().clamp_(0, 1)
-        aligned = align(pixels, frame.crop(frame.pixels), settings.colour)[0]
-        if max(stations.cut) > 1:  # one row or column is the rounding of the sides
-            cut = f"{stations.cut[0]} rows" if stations.cut[0] else f"{stations.cut[1]} columns"
-            notes.append(f"To have just the size that was asked for, {cut} were cut off.")
-        return finish(aligned, stations), tuple(notes)
+    def guide(self, prompt: Prompt, reading: Reading, settings: Settings) -> Guide:
+        """Return what the networks attend to: rows (negative, positive) with guidance, else the positive row alone."""
+        texts = (prompt.negative, prompt.positive) if settings.guidance > 1 else (prompt.positive,)
+        return Guide(self.scribe.encode(texts), reading.tokens.expand(len(texts), -1, -1))
 
     def schedule(self, settings: Settings) -> Schedule:
         """Return the schedule of a run with `settings`."""
         return schedule(self._schedule_config, settings.steps, settings.solver)
 
-    def predictor(self, frames: Tensor, guide: Guide, settings: Settings, batch_size: int | None = None) -> Predictor:
-        """Return what predicts the noise in the latents of `frames`, [P, 3, H, W], RGB in [0, 1].
+    def pictures_a_call(self, frame: Size, settings: Settings, batch_size: int | None = None) -> int:
+        """Return how many pictures with frames of this size, (height, width), to sample together, at least one.
 
-        guide: a row for each picture, or two, (negative, positive). With two the positive one is guided, at the steps
-        where `settings` ask for that, and alone at the others. batch_size: as for `sample_together`.
+        So many that all their tiles go into one call. batch_size: as for `sample_together`.
         """
-        pictures, rows = len(frames), len(guide.text) // len(frames)
-        tiles = self._cover(_size(frames), settings)
-        if batch_size is None and pictures > 1:  # they were found to fit when there were none
-            batch_size = pictures * len(tiles)
-        most = self._tiles_a_call(tiles, rows, batch_size)
-        shares = portions(pictures, max(1, most // len(tiles)))
-        if len(shares) > 1:
-            guides = [Guide(*(read[rows * share.start : rows * share.stop] for read in guide)) for share in shares]
-            own = zip(shares, guides, strict=True)
-            return apart([self.predictor(frames[share], read, settings, most) for share, read in own], shares)
+        latent = self._latent_size(frame)
+        laid = grid(latent, *self.limits.tiling(settings, latent))
+        rows = 2 if settings.guidance > 1 else 1
+        return max(1, self.limits.tiles_a_call(self._device, laid, rows, batch_size) // laid.count)
+
+    def predictor(self, frames: Tensor, guide: Guide, settings: Settings, batch_size: int | None = None) -> Prediction:
+        """Return what predicts the noise in the latents of several pictures, within the limits of memory.
+
+        frames: [P, 3, H, W], RGB in [0, 1].
+        guide: a row for each picture, or two, (negative, positive). With two, the positive row is guided at the steps
+            where `settings` ask for it, and stands alone at the others.
+        batch_size: as for `sample_together`.
+        """
+        pictures, rows, latent = len(frames), len(guide.text) // len(frames), self._latent_size(_size(frames))
+        tiling = self.limits.tiling(settings, latent)
+        laid = grid(latent, *tiling)
+        if batch_size is None and pictures > 1:  # they were found to fit before there were any
+            batch_size = pictures * laid.count
+        most = self.limits.tiles_a_call(self._device, laid, rows, batch_size)
+        tiles = cover(latent, *tiling, self.unet.device)
+        shares = portions(pictures, max(1, most // laid.count))
+        predictors, calls = list[Predictor](), list[Call]()
+        for share in shares:
+            count = share.stop - share.start
+            own = Guide(*(read[rows * share.start : rows * share.stop] for read in guide))
+            each = min(max(1, most // count), laid.count)
+            predictors.append(tiled(self._tile_predictor(frames[share], own, settings), tiles, each))
+            calls += [Call(count * each, place) for place in range(count)]
+        predict = predictors[0] if len(shares) == 1 else apart(predictors, shares)
+        return Prediction(predict, tiling, tuple(calls))
+
+    def _tile_predictor(self, frames: Tensor, guide: Guide, settings: Settings) -> TilePredictor:
+        """Return what predicts the noise in tiles of pictures that are in one call; parameters as for `predictor`."""
         view = watched(self.controlnet, frames, self.coder.factor, self.switches)
         recorded = self.switches.graphs and self.unet.device.type == "cuda"
         run = self.graphs.expecting(settings.steps) if recorded else straight
@@ -323,113 +326,12 @@ class Upscaler:
             return controlled(self.unet, self.controlnet, guide, view, settings.control, self.switches, run)
 
         predict: TilePredictor = under(guide)
-        if rows == 2:
+        if len(guide.text) == 2 * len(frames):
             predict = guided(predict, settings.guidance)
             if settings.guidance_within is not None:
                 chosen = self.schedule(settings).within(*settings.guidance_within)
                 predict = within(chosen, predict, under(Guide(guide.text[1::2], guide.image[1::2])))
-        each = max(1, most // pictures)
-        self._tiles = pictures * min(each, len(tiles))
-        return tiled(predict, tiles, each)
-
-    def guide(self, prompt: Prompt, reading: Reading, settings: Settings) -> Guide:
-        """Return what the networks attend to: (negative, positive) with guidance, the positive prompt alone without."""
-        texts = (prompt.negative, prompt.positive) if settings.guidance > 1 else (prompt.positive,)
-        return Guide(self.scribe.encode(texts), reading.tokens.expand(len(texts), -1, -1))
-
-    def start(self, frame: Frame, settings: Settings, noise: Noise) -> Tensor:
-        """Return the latent that denoising begins at, [1, C, H, W], float32."""
-        if settings.start == "noise":
-            height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
-            return noise(torch.Size((1, self.coder.channels, height, width))).to(self.unet.device)
-        self._make_room(_size(frame.pixels))
-        return begin(self.coder.encode(frame.pixels, noise), self.schedule(settings), noise)
-
-    def _sizes(self, picture: Tensor, settings: Settings) -> Sizes:
-        return sizes((picture.shape[-2], picture.shape[-1]), settings, self.coder.factor)
-
-    def _enduring_predictor(
-        self, frames: Tensor, guide: Guide, settings: Settings, batch_size: int | None, notes: list[str]
-    ) -> Predictor:
-        """Return the predictor of pictures, which gives up whatever it must when memory runs out in a step."""
-        predict = self.predictor(frames, guide, settings, batch_size)
-
-        def attempt(latent: Tensor, timestep: int) -> Tensor:
-            def give_up() -> str | None:
-                nonlocal predict
-                said = self._spare_predictor(settings, _size(latent))
-                predict = self.predictor(frames, guide, settings, batch_size)
-                return said
-
-            predicted = enduring(lambda: predict(latent, timestep), give_up, notes)
-            for told in (self.notes, self.graphs.notes):
-                notes.extend(told)
-                told.clear()
-            return predicted
-
-        return attempt
-
-    def _spare_predictor(self, settings: Settings, latent: Size) -> str | None:
-        """Have fewer pictures, then tiles, in memory at a time, then smaller tiles, from now on; say so.
-
-        None where that is all.
-        """
-        self.graphs.forget()
-        if self._tiles > 1:
-            self._most_tiles = self._tiles // 2
-            of_one = len(cover(latent, *self.tiling(settings, latent)))
-            if self._tiles > of_one:
-                pictures = max(1, self._most_tiles // of_one)
-                return f"Memory ran out: pictures are computed {pictures} at a time from now on."
-            return f"Memory ran out: tiles are computed {self._most_tiles} at a time from now on."
-        side = min(self.tiling(settings, latent)[0], max(latent))
-        if (smaller := smaller_tile(side)) is None:
-            return None
-        self._most_tile = smaller
-        return f"Memory ran out: tiles have sides of {smaller} latent pixels from now on, in the place of {side}."
-
-    def _spare_coder(self) -> str | None:
-        """Have the VAE work in smaller pieces, at last on the CPU, from now on; say so, or None where that is all."""
-        self.graphs.forget()
-        coder = self.coder
-        budget = (coder.free() if coder.budget is None else coder.budget) // 2
-        if budget >= LEAST_BUDGET:
-            coder.budget = budget
-            return f"Memory ran out: the VAE works in pieces of at most {budget / 2**20:.0f} MiB from now on."
-        if coder.vae.device.type == "cpu":
-            return None
-        coder.budget = None
-        coder.move("cpu")
-        return "Memory ran out: the VAE works on the CPU from now on."
-
-    def tiling(self, settings: Settings, latent: Size) -> tuple[int, int]:
-        """Return side and overlap of tiles for a latent of this size: smaller ones where memory has run out before."""
-        if settings.tile == "auto":
-            return tilings(latent, self._known_tilings, self._most_tile)[0]
-        if settings.tile <= self._most_tile:
-            return settings.tile, settings.overlap
-        return self._most_tile, min(settings.overlap, self._most_tile // 2)
-
-    def _cover(self, frame: Size, settings: Settings) -> Tiles:
-        """Return the tiles of the latent of a frame of this size."""
-        latent = (frame[0] // self.coder.factor, frame[1] // self.coder.factor)
-        return cover(latent, *self.tiling(settings, latent), self.unet.device)
-
-    def _tiles_a_call(self, tiles: Tiles, rows: int, batch_size: int | None) -> int:
-        """Return how many such tiles, of `rows` rows each, one call takes at most."""
-        if batch_size is None:
-            place = Place(self.unet.device, self.unet.dtype)
-            batch_size = tiles_a_call(place, tiles[0].share.numel(), rows, self._share)
-        return min(self._most_tiles, batch_size)
-
-    def _make_room(self, frame: Size) -> None:
-        """Let the VAE have what recordings and allocator keep for the next step, where it would work in pieces for it.
-
-        So what it makes of a frame of this size does not depend on what was made before.
-        """
-        if self.unet.device.type == "cuda" and not self.coder.whole(frame):
-            self.graphs.forget()
-            release()
+        return predict
 
     def _decode(self, latent: Tensor, notes: list[str]) -> Tensor:
         """Return the pixels of `latent`, all finite."""
@@ -442,11 +344,34 @@ class Upscaler:
             return decoded
         raise PictureError("The networks went beyond the range of their numbers on this picture: use --dtype fp32.")
 
+    # --- memory --------------------------------------------------------------------------------------------------
+
+    @property
+    def _device(self) -> Place:
+        return Place(self.unet.device, self.unet.dtype)
+
+    def _latent_size(self, frame: Size) -> Size:
+        return frame[0] // self.coder.factor, frame[1] // self.coder.factor
+
+    def _lower_coder(self) -> str | None:
+        """Have the VAE use less memory from now on; return a sentence about it, None if nothing is left."""
+        self.graphs.forget()
+        return self.coder.lower_budget()
+
+    def _make_room(self, frame: Size) -> None:
+        """Free what graphs and allocator keep for the next step, if else the VAE would work in pieces.
+
+        So the pixels of a frame of this size do not depend on the pictures before it.
+        """
+        if self.unet.device.type == "cuda" and not self.coder.whole(frame):
+            self.graphs.forget()
+            release()
+
 
 def _size(maps: Tensor) -> Size:
     return maps.shape[-2], maps.shape[-1]
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Return all parts in one tensor, along their first dimension; one alone, which may be large, is not copied."""
+    """Return all parts in one tensor, along the first dimension; a single part, which may be large, is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))

@@ -22,7 +22,8 @@ from .session import Session
 
 if TYPE_CHECKING:
     from ..forecast.estimate import Forecast
-    from ..restore.upscaler import Sampled, Upscaler
+    from ..restore.sampled import Sampled
+    from ..restore.upscaler import Upscaler
 
 
 def run(
@@ -120,7 +121,7 @@ def _group_size(session: Session, begun: InProgress) -> int:
     """Return how many pictures like `begun` are sampled together."""
     if begun.repeats:
         return 1
-    return session.upscaler().pictures_a_call(begun.sizes.padded, begun.settings, session.request.batch_size)
+    return session.upscaler().pictures_a_call(begun.prepared.sizes.padded, begun.settings, session.request.batch_size)
 
 
 def _sample_group(session: Session, group: list[InProgress]) -> None:
@@ -149,13 +150,13 @@ def _sample_group(session: Session, group: list[InProgress]) -> None:
 
 
 def _sample(session: Session, group: list[InProgress], stepped: Callable[[int, int], None]) -> "list[Sampled]":
-    from ..restore.upscaler import Wanted
+    from ..restore.sampled import Wanted
 
     upscaler, like, first = session.upscaler(), session.request.like, group[0]
-    wanted = [Wanted(begun.picture.pixels, begun.tagged.tags) for begun in group]
+    wanted = [Wanted(begun.prepared, begun.tagged.tags) for begun in group]
     if first.repeats and like is not None:
         # Rounding can depend on the number of tiles in a call, and on the place among them: fill both with copies.
-        count = upscaler.pictures_a_call(first.sizes.padded, first.settings, like.batch_size)
+        count = upscaler.pictures_a_call(first.prepared.sizes.padded, first.settings, like.batch_size)
         copies = upscaler.sample_together(count * wanted, first.settings, stepped, like.batch_size)
         return [copies[min(like.batch_place, count - 1)]]
     return upscaler.sample_together(wanted, first.settings, stepped, session.request.batch_size)

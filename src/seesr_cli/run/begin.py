@@ -11,7 +11,7 @@ from .. import image
 from ..errors import OutputUnwritable
 from ..records import latents, provenance, sidecar
 from ..settings import Settings
-from ..sizes import Sizes, sizes
+from ..sizes import result_size
 from .foresee import check_pixels
 from .inputs import read_bytes
 from .outcome import Outcome, failed_outcome, skipped_outcome
@@ -19,13 +19,15 @@ from .outputs import Job, check_name
 from .session import Session, TaggedInput
 
 if TYPE_CHECKING:
-    from ..restore.upscaler import Sampled
+    from ..restore.sampled import PreparedPicture, Sampled
 
 
 @dataclass
 class InProgress:
     """A picture that has been read, and waits for its latent or for its turn to be written.
 
+    picture: as it was read, with its metadata.
+    prepared: the same picture with its sizes and its frame.
     claim: the lock on the path of the result; closing it gives the path free.
     settings: with the tiling that the forecast chose.
     repeats: whether the result must equal an earlier one byte for byte, because --like asks for it.
@@ -39,7 +41,7 @@ class InProgress:
     job: Job
     tagged: TaggedInput
     picture: image.Picture
-    sizes: Sizes
+    prepared: "PreparedPicture"
     settings: Settings
     repeats: bool
     claim: ExitStack
@@ -53,7 +55,7 @@ class InProgress:
     @property
     def group_key(self) -> object:
         """What all pictures that are sampled together must have in common."""
-        return self.sizes.padded, self.settings, self.repeats
+        return self.prepared.sizes.padded, self.settings, self.repeats
 
     @property
     def seconds(self) -> float:
@@ -102,16 +104,18 @@ def _open(session: Session, job: Job, claim: ExitStack) -> InProgress | Outcome 
     # 3. Decode the picture, and refuse a result that could not be written.
     picture = image.decode(data, job.source.path, request.tolerant)
     height, width = picture.pixels.shape[-2:]
-    stations = sizes((height, width), request.settings)
-    check_pixels(job, stations, request.max_pixels)
+    size = result_size((height, width), request.settings)
+    check_pixels(job, size, request.max_pixels)
     if job.target is not None:
-        image.check_target(job.target, stations.result, job.kind)
-    # 4. Choose the tiling, and take up the latent of an earlier run.
+        image.check_target(job.target, size, job.kind)
+    # 4. Load the model, and compute the picture's sizes and frame, which all stages share.
+    prepared = session.upscaler().prepare(picture.pixels, request.settings, picture.alpha)
+    # 5. Take the tiling that the forecast chose, and the latent of an earlier run.
     forecast = session.forecasts.get(job.source.path)
     settings = request.settings if forecast is None else forecast.case.settings
     repeats = _must_repeat(session, tagged)
     sampled = _recalled(session, job, tagged)
-    return InProgress(job, tagged, picture, stations, settings, repeats, claim.pop_all(), sampled)
+    return InProgress(job, tagged, picture, prepared, settings, repeats, claim.pop_all(), sampled)
 
 
 def _tagged(session: Session, job: Job, sha256: str) -> TaggedInput:
@@ -179,7 +183,7 @@ def _must_repeat(session: Session, tagged: TaggedInput) -> bool:
 
 def _recalled(session: Session, job: Job, tagged: TaggedInput) -> "Sampled | None":
     """Return the latent that an earlier run left, because it failed later or was told to keep it."""
-    from ..restore.upscaler import Sampled
+    from ..restore.sampled import Sampled
 
     for path in (latents.place(job.target), latents.kept_place(job.target)) if job.target else ():
         if (found := latents.load(path, session.latent_key(tagged))) is not None:

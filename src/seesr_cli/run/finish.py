@@ -16,7 +16,7 @@ from .outputs import Job
 from .session import Session
 
 if TYPE_CHECKING:
-    from ..restore.upscaler import Sampled
+    from ..restore.sampled import Sampled
 
 MOST_JPEG_XMP = 65_502
 """Bytes of XMP that one segment of a JPEG holds."""
@@ -52,43 +52,45 @@ def finish(session: Session, begun: InProgress) -> Outcome:
 
 def _develop(session: Session, begun: InProgress) -> _Result:
     """Return the result with its pixels, alpha, metadata and notes."""
-    from ..restore.prepare import finish as resized
-
-    request, job, picture, upscaler = session.request, begun.job, begun.picture, session.upscaler()
+    picture = begun.picture
     if begun.failure is not None:
         failure, begun.failure = begun.failure, None  # the exception refers to the picture: leave no cycle behind
         raise failure
     assert begun.sampled is not None
-    sampled = begun.sampled
-    pixels, notes = upscaler.develop(sampled.latent, picture.pixels, request.settings)
-    alpha = None if picture.alpha is None else resized(picture.alpha, begun.sizes)
+    developed = session.upscaler().develop(begun.sampled.latent, begun.prepared, session.request.settings)
+    record = _record(session, begun, begun.sampled)
+    notes = begun.tagged.notes + picture.notes + begun.sampled.notes + developed.notes
+    packet: bytes | None = provenance.embed(picture.xmp, record)
+    if begun.job.kind == "jpeg" and packet is not None and len(packet) > MOST_JPEG_XMP:
+        packet = picture.xmp
+        notes += ("A JPEG has no room beside the picture's XMP for how it was made: --like cannot repeat it.",)
+    finished = replace(picture, pixels=developed.pixels, alpha=developed.alpha, xmp=packet)
+    return _Result(finished, begun.prepared.sizes, begun.sampled, record, notes)
+
+
+def _record(session: Session, begun: InProgress, sampled: "Sampled") -> dict[str, Any]:
+    """Return the record of how the result is made, for metadata and sidecar."""
+    request, job, upscaler = session.request, begun.job, session.upscaler()
     device, dtype = upscaler.place
     like = request.like
-    record = provenance.record(
-        model=request.model,
-        weights=session.weights or None,
-        settings=replace(request.settings, tile=sampled.tile, overlap=sampled.overlap),
+    recipe = provenance.Recipe(
+        model=request.model.name,
+        settings=replace(request.settings, tile=sampled.tiling.side, overlap=sampled.tiling.overlap),
+        tags=tuple(tag.name for tag in sampled.reading.tags),
         # A file that was renamed since is the same file, and its result must be the same to the byte.
-        name=like.input_name if like and like.input_sha256 == begun.tagged.sha256 else job.source.path.name,
-        sha256=begun.tagged.sha256,
-        tags=sampled.reading.tags,
-        prompt=sampled.fitted.prompt.positive,
-        negative=sampled.fitted.prompt.negative,
+        input_name=like.input_name if like and like.input_sha256 == begun.tagged.sha256 else job.source.path.name,
+        input_sha256=begun.tagged.sha256,
+        weights=session.weights or None,
         device=device,
         dtype=dtype,
         threads=upscaler.threads,
-        batch_size=sampled.batch_size,
-        batch_place=sampled.batch_place,
+        batch_size=sampled.call.tiles,
+        batch_place=sampled.call.place,
         kind=job.kind,
         quality=request.quality,
-        bits=picture.bits if image.FORMATS[job.kind].deep else 8,
+        bits=begun.picture.bits if image.FORMATS[job.kind].deep else 8,
     )
-    packet: bytes | None = provenance.embed(picture.xmp, record)
-    if job.kind == "jpeg" and packet is not None and len(packet) > MOST_JPEG_XMP:
-        packet = picture.xmp
-        notes += ("A JPEG has no room beside the picture's XMP for how it was made: --like cannot repeat it.",)
-    finished = replace(picture, pixels=pixels, alpha=alpha, xmp=packet)
-    return _Result(finished, begun.sizes, sampled, record, begun.tagged.notes + picture.notes + sampled.notes + notes)
+    return provenance.record(recipe, sampled.reading.tags, sampled.fitted.prompt)
 
 
 def _write(session: Session, begun: InProgress, result: _Result) -> Outcome:

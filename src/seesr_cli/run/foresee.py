@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import image
 from ..errors import PictureError
-from ..sizes import Sizes, sizes
+from ..sizes import Size, Sizes, sizes
 from .outcome import Outcome, failed_outcome
 from .outputs import Job
 from .request import Request
@@ -46,7 +46,7 @@ def foresee(
         try:
             header = image.probe(job.source.path)
             stations = sizes(header.size, request.settings, multiple)
-            check_pixels(job, stations, request.max_pixels)
+            check_pixels(job, stations.result, request.max_pixels)
         except PictureError as error:
             yield failed_outcome(job.source.path, error)
             continue
@@ -66,9 +66,9 @@ def foresee(
         yield JobForecast(job, stations, forecast)
 
 
-def check_pixels(job: Job, stations: Sizes, most: int) -> None:
-    """Raise PictureError if the job's result would have more than `most` pixels."""
-    height, width = stations.result
+def check_pixels(job: Job, size: Size, most: int) -> None:
+    """Raise PictureError if the job's result, of `size` (height, width), would have more than `most` pixels."""
+    height, width = size
     if height * width > most:
         reason = f"{job.source.path} would become {width} x {height} pixels"
         allowed = f"more than the {most:,} that --max-pixels allows"

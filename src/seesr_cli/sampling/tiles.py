@@ -1,6 +1,7 @@
-"""A large latent in overlapping tiles, each with its share of every pixel."""
+"""Cover a large latent with overlapping tiles, each with its share of every pixel."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from math import ceil, exp, sqrt
 from typing import NamedTuple
@@ -11,10 +12,40 @@ from torch import Tensor
 from ..settings import MOST_TILE
 
 VARIANCE = 0.01
-"""Of the weights' gaussian, in units of the tile's side: the published value."""
+"""Variance of the gaussian weights, in units of the tile's side: the published value."""
 
 ONE_PASS = 128
-"""Side of the largest latent that may be one tile where nobody asked for it; beyond it tiles cost less."""
+"""Latent pixels: side of the largest square that "auto" takes as one tile. Beyond it several tiles cost less."""
+
+
+class Tiling(NamedTuple):
+    """How a latent is divided into tiles. side, overlap of neighbours: latent pixels."""
+
+    side: int
+    overlap: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the tiles of a latent lie.
+
+    tile: (height, width) of every tile, latent pixels.
+    tops, lefts: first row and first column of the tiles, in order.
+    """
+
+    tile: tuple[int, int]
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """The number of tiles."""
+        return len(self.tops) * len(self.lefts)
+
+    @property
+    def area(self) -> int:
+        """The latent pixels of one tile."""
+        return self.tile[0] * self.tile[1]
 
 
 class Tile(NamedTuple):
@@ -35,23 +66,31 @@ class Tile(NamedTuple):
         return pixels[..., rows, columns]
 
 
-def cover(size: tuple[int, int], tile: int, overlap: int, device: torch.device | str = "cpu") -> tuple[Tile, ...]:
-    """Return the tiles that cover a latent of `size` (height, width).
+def grid(size: tuple[int, int], tile: int, overlap: int) -> Grid:
+    """Return where the tiles lie that cover a latent of `size`, (height, width).
 
-    tile: their side; overlap: of neighbours, below `tile`; both in latent pixels. A latent of at most tile × tile
-    pixels is one tile, whatever its shape. Otherwise tiles are squares of min(tile, height, width), and the last of a
-    row or column is moved back to end at the border. Shares follow the published gaussian, in float32, on `device`.
+    tile: side; overlap: of neighbours, below `tile`; both in latent pixels. A latent of at most tile × tile pixels is
+    one tile, whatever its shape. Otherwise tiles are squares of min(tile, height, width), and the last tile of a row or
+    column is moved back to end at the border.
     """
     height, width = size
     if height * width <= tile * tile:
-        return (Tile(0, 0, height, width, torch.ones(size, device=device)),)
+        return Grid(size, (0,), (0,))
     side = min(tile, height, width)
-    # An overlap that leaves a smaller square no stride of its own would never reach the border.
-    stride = max(1, side - overlap)
-    boxes = [
-        (top, left, top + side, left + side)
-        for top, left in product(_starts(height, side, stride), _starts(width, side, stride))
-    ]
+    stride = max(1, side - overlap)  # if the overlap is as large as a smaller square, a stride of 0 would never end
+    return Grid((side, side), _starts(height, side, stride), _starts(width, side, stride))
+
+
+def cover(size: tuple[int, int], tile: int, overlap: int, device: torch.device | str = "cpu") -> tuple[Tile, ...]:
+    """Return the tiles that cover a latent of `size`, laid out as by `grid`, row by row.
+
+    Shares follow the published gaussian, in float32, on `device`.
+    """
+    laid = grid(size, tile, overlap)
+    if laid.count == 1:
+        return (Tile(0, 0, *size, torch.ones(size, device=device)),)
+    side = laid.tile[0]
+    boxes = [(top, left, top + side, left + side) for top, left in product(laid.tops, laid.lefts)]
     weight = gaussian(side)
     total = torch.zeros(size)
     for top, left, bottom, right in boxes:
@@ -61,7 +100,7 @@ def cover(size: tuple[int, int], tile: int, overlap: int, device: torch.device |
 
 
 def portions(count: int, most: int) -> list[slice]:
-    """Return the fewest portions of at most `most` that `count` things in a row make, as equal as can be."""
+    """Return slices that divide `count` things in a row into the fewest parts of at most `most`, nearly equal."""
     number = -(-count // most)
     return [slice(place * count // number, (place + 1) * count // number) for place in range(number)]
 
@@ -79,32 +118,32 @@ def gaussian(side: int) -> Tensor:
     return torch.outer(down, across).float()
 
 
-def _starts(length: int, side: int, stride: int) -> list[int]:
-    """Return where tiles start along one axis: every stride, the last moved back to end at `length`."""
-    starts = list(range(0, max(1, length - side), stride))
-    return starts if starts[-1] + side >= length else [*starts, length - side]
+def tilings(size: tuple[int, int], known: Sequence[tuple[int, int]], most: int = MOST_TILE) -> list[Tiling]:
+    """Return the tilings that --tile auto may choose for a latent of `size`, the one of least work first.
 
+    They are the `known` ones and, up to ONE_PASS × ONE_PASS latent pixels, one tile for all. Of equal work the larger
+    tile comes first, because it sees more.
 
-def tilings(size: tuple[int, int], known: Sequence[tuple[int, int]], most: int = MOST_TILE) -> list[tuple[int, int]]:
-    """Return the ways to tile a latent of `size`, (side, overlap), that of the least work first: what "auto" means.
-
-    They are the `known` ones and, up to ONE_PASS², one tile for all; of equal work the larger tile is first, which sees
-    more. most: the largest side that memory allows; where all are larger, that side with the overlap of the smallest.
+    known: (side, overlap) of tilings that show no seams.
+    most: largest side that memory allows; if all known sides are larger, this side is taken, with the overlap of the
+        smallest.
     """
     area, (side, overlap) = size[0] * size[1], known[0]
     one = [(ceil(sqrt(area)), overlap)] if side**2 < area <= ONE_PASS**2 else []
-    found = [tiling for tiling in (*known, *one) if tiling[0] <= most]
+    found = [Tiling(*tiling) for tiling in (*known, *one) if tiling[0] <= most]
     smallest = min(known)
-    return sorted(found or [(most, min(smallest[1], most // 2))], key=lambda tiling: (work(size, *tiling), -tiling[0]))
+    return sorted(
+        found or [Tiling(most, min(smallest[1], most // 2))], key=lambda tiling: (work(size, *tiling), -tiling.side)
+    )
 
 
 def work(size: tuple[int, int], tile: int, overlap: int) -> float:
-    """Return the GF of a guided step of the published networks on a latent of `size` in tiles, counted by operation."""
-    height, width = size
-    if height * width <= tile * tile:
-        count, area = 1, height * width
-    else:
-        side = min(tile, height, width)
-        stride = max(1, side - overlap)
-        count, area = len(_starts(height, side, stride)) * len(_starts(width, side, stride)), side * side
-    return count * (0.6254 * area + 4.09e-5 * area**2 + 22)
+    """Return the work, in GF, of a guided step of the published networks on a latent of `size`; a fit to counts."""
+    laid = grid(size, tile, overlap)
+    return laid.count * (0.6254 * laid.area + 4.09e-5 * laid.area**2 + 22)
+
+
+def _starts(length: int, side: int, stride: int) -> tuple[int, ...]:
+    """Return where tiles start along one axis: every stride, and the last one so that it ends at `length`."""
+    starts = tuple(range(0, max(1, length - side), stride))
+    return starts if starts[-1] + side >= length else (*starts, length - side)
