@@ -18,7 +18,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: Path
     """Some pictures in the current folder, of which one at least has tags; and what the tagger sees in them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEESR_WEIGHTS", str(tiny_weights))
-    reader = load_reader(MODELS["seesr"], tiny_weights, "cpu")
+    reader = load_reader(MODELS["seesr"], tiny_weights, "cpu", "fp32")
     seen = {}
     for number, colour in enumerate(("red", "white", "green", "black")):
         name = f"{number}.png"
@@ -30,7 +30,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: Path
 
 
 def tags(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["seesr", "tags", "--device", "cpu", *arguments])
+    monkeypatch.setattr(sys, "argv", ["seesr", "tags", "--device", "cpu", "--dtype", "fp32", *arguments])
     with pytest.raises(SystemExit) as caught:
         main()
     assert isinstance(caught.value.code, int)

@@ -325,7 +325,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(seesr: Seesr, monkeypa
     assert re.search(r"2 to do: about .* at most \d+ kB of disk\.", ran.err)
     assert not Path("out").exists()
     monkeypatch.delenv("SEESR_WEIGHTS")
-    ran = seesr("in/a.png", "--dry-run", "--json")
+    ran = seesr("in/a.png", "--dry-run", "--json", "--dtype", "fp32")
     (plan,) = map(json.loads, ran.out.splitlines())
     assert (ran.code, plan["event"], plan["output"]) == (0, "planned", "in/a_x4.png")
     assert plan["memory"]["host"] > 6e9  # the published networks

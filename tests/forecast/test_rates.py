@@ -11,7 +11,7 @@ from seesr_cli.forecast.rates import Parts, Phases, Rates
 from seesr_cli.machine.device import choose
 from seesr_cli.settings import MINIATURE
 
-CPU = choose("cpu")
+CPU = choose("cpu", "fp32")
 USED = Rates(Parts(1e9, 1e9, 2e9, 4e9, 2e9, 1e6), "probed just now")
 EXPECTED = Parts(1.0, 1.0, 2.0, 10.0, 3.0, 1.0)
 TOOK = Phases(8.0, 5.0, 4.0)

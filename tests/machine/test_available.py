@@ -12,7 +12,7 @@ from seesr_cli.machine.device import choose
 from seesr_cli.machine.share import Share
 from seesr_cli.vae import plan
 
-CPU = choose("cpu")
+CPU = choose("cpu", "fp32")
 MIB = 2**20
 
 

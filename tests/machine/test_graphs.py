@@ -159,7 +159,7 @@ def test_no_more_shapes_are_kept_than_memory_is_meant_for() -> None:
 def test_a_picture_is_made_all_the_same_and_says_what_went_wrong(
     tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu")
+    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
     picture, settings = torch.rand(3, 16, 16), Settings(scale=2, steps=2, process_size=64)
     usual = upscaler.upscale(picture, settings)
     upscaler.graphs = Graphs(failing(RuntimeError("no")))

@@ -20,7 +20,7 @@ QUICK = Settings(scale=2, steps=2, process_size=64)
 
 @pytest.fixture
 def upscaler(tiny_weights: Path) -> Upscaler:
-    return Upscaler.load(SEESR, tiny_weights, "cpu")
+    return Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
 
 
 def without_memory(work: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:

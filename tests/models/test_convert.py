@@ -24,7 +24,7 @@ from seesr_cli.settings import SEESR
 from seesr_cli.weights import lock, verify
 from seesr_cli.weights.shelf import Shelf, sha256
 
-CPU = choose("cpu")
+CPU = choose("cpu", "fp32")
 HALF = Place(torch.device("cpu"), torch.float16)
 UNET = "seesr/unet/diffusion_pytorch_model.safetensors"
 UNET_HALF = "seesr/unet/diffusion_pytorch_model.fp16.safetensors"
@@ -100,7 +100,7 @@ def test_small_networks_are_not_copied(shelf: Shelf) -> None:
 def test_a_folder_that_nobody_verified_stays_as_it_is(tiny_weights: Path) -> None:
     before = sorted(tiny_weights.rglob("*"))
     convert.prepare(SEESR, tiny_weights, HALF)
-    Upscaler.load(SEESR, tiny_weights, "cpu")
+    Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
     assert sorted(tiny_weights.rglob("*")) == before
 
 
@@ -152,7 +152,7 @@ def test_a_source_that_is_not_what_was_verified_is_never_opened(shelf: Shelf, tm
     with pytest.raises(WeightsInvalid, match=r"DAPE\.pth.*not what was verified"):
         convert.prepare(SEESR, shelf.root, CPU)
     with pytest.raises(WeightsInvalid, match=r"DAPE\.pth.*not what was verified"):
-        Upscaler.load(SEESR, shelf.root, "cpu")
+        Upscaler.load(SEESR, shelf.root, "cpu", "fp32")
     assert not fired.exists()
     assert not shelf.path("tagger.safetensors").exists()
 
@@ -164,7 +164,7 @@ def test_freed_originals_are_not_missed(shelf: Shelf, everything_is_large: None)
     assert not any(shelf.path(name).exists() for name in (UNET, RAM, DAPE))
     convert.prepare(SEESR, shelf.root, CPU)
     assert load.load_unet(SEESR, shelf.root, CPU).dtype == torch.float32
-    upscaler = Upscaler.load(SEESR, shelf.root, "cpu")
+    upscaler = Upscaler.load(SEESR, shelf.root, "cpu", "fp32")
     assert not shelf.path("tagger.safetensors").exists(), "the copy that was kept serves full precision too"
     assert upscaler.reader.tagger.to_tokens.weight.dtype == torch.float32
 
@@ -183,7 +183,7 @@ def test_a_damaged_copy_is_never_loaded(shelf: Shelf) -> None:
     slim = shelf.path("tagger.safetensors")
     whole = slim.read_bytes()
     put(slim, whole[:-4] + bytes(4))
-    Upscaler.load(SEESR, shelf.root, "cpu")
+    Upscaler.load(SEESR, shelf.root, "cpu", "fp32")
     assert slim.read_bytes() == whole
 
 
@@ -217,7 +217,7 @@ def slowly(tensor, stream):
         print("midway", flush=True)
         time.sleep(30)
 convert._pour = slowly
-convert.prepare(SEESR, Path({str(shelf.root)!r}), choose("cpu"))
+convert.prepare(SEESR, Path({str(shelf.root)!r}), choose("cpu", "fp32"))
 """
     environment = os.environ | {"PYTHONPATH": str(Path(seesr_cli.__file__).parents[1])}
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)

@@ -18,7 +18,7 @@ from seesr_cli.machine.device import choose
 from seesr_cli.models import load
 from seesr_cli.settings import SEESR, TURBO
 
-CPU = choose("cpu")
+CPU = choose("cpu", "fp32")
 UNET = "seesr/unet/diffusion_pytorch_model.safetensors"
 VAE = "stable-diffusion-2-base/vae/diffusion_pytorch_model.safetensors"
 TEXT = "stable-diffusion-2-base/text_encoder/model.safetensors"

@@ -18,7 +18,7 @@ from seesr_cli.weights.shelf import Shelf, sha256
 
 pytestmark = pytest.mark.slow
 
-CPU = choose("cpu")
+CPU = choose("cpu", "fp32")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from seesr_cli.vae.plan import BESIDES
 
 @pytest.fixture
 def coder(tiny_weights: Path) -> Coder:
-    return Coder(load_vae(SEESR, tiny_weights, choose("cpu")))
+    return Coder(load_vae(SEESR, tiny_weights, choose("cpu", "fp32")))
 
 
 def nothing(shape: torch.Size) -> Tensor:

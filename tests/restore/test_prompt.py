@@ -15,7 +15,7 @@ from seesr_cli.settings import QUALITY_WORDS, SEESR
 
 @pytest.fixture(scope="module")
 def scribe(tiny_weights: Path) -> Scribe:
-    return Scribe(*load_text_tower(SEESR, tiny_weights, choose("cpu")))
+    return Scribe(*load_text_tower(SEESR, tiny_weights, choose("cpu", "fp32")))
 
 
 def test_the_prompt_is_composed_as_published() -> None:

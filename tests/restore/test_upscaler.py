@@ -19,7 +19,7 @@ QUICK = Settings(scale=2, steps=2, process_size=64)
 
 @pytest.fixture(scope="module")
 def upscaler(tiny_weights: Path) -> Upscaler:
-    return Upscaler.load(SEESR, tiny_weights, "cpu")
+    return Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
 
 
 def picture(height: int, width: int, seed: int = 0) -> Tensor:
@@ -133,7 +133,7 @@ def test_as_many_pictures_go_together_as_have_all_their_tiles_in_one_call(upscal
 
 
 def test_chosen_tiles_are_the_least_work_for_the_size(tiny_weights: Path) -> None:
-    upscaler = Upscaler.load(replace(SEESR, tilings=((8, 4),)), tiny_weights, "cpu")
+    upscaler = Upscaler.load(replace(SEESR, tilings=((8, 4),)), tiny_weights, "cpu", "fp32")
     auto = replace(QUICK, tile="auto")
     assert upscaler.limits.tiling(auto, (300, 80)) == (8, 4)
     sampled = sampled_of(upscaler, picture(40, 40), auto)
@@ -177,7 +177,7 @@ def test_a_latent_remembered_is_developed_into_the_same_picture(upscaler: Upscal
 
 
 def test_what_16_bits_cannot_hold_is_decoded_again_and_told(tiny_weights: Path) -> None:
-    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu")
+    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
     upscaler.coder.vae.half()
     upscaler.coder.vae.decoder.conv_out.bias.data.fill_(float(torch.finfo(torch.float16).max))
     upscaler.coder.vae.decoder.conv_out.weight.data.mul_(1e4)
@@ -187,19 +187,19 @@ def test_what_16_bits_cannot_hold_is_decoded_again_and_told(tiny_weights: Path) 
 
 
 def test_numbers_that_are_not_finite_are_a_failed_picture_and_never_a_black_one(tiny_weights: Path) -> None:
-    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu")
+    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
     upscaler.unet.conv_out.bias.data.fill_(torch.nan)
     with pytest.raises(PictureError, match="--dtype fp32"):
         upscaler.upscale(picture(32, 32), replace(QUICK, steps=1))
 
 
 def test_turbo_runs_without_guidance_in_two_steps(tiny_weights: Path) -> None:
-    upscaler = Upscaler.load(TURBO, tiny_weights, "cpu")
+    upscaler = Upscaler.load(TURBO, tiny_weights, "cpu", "fp32")
     settings = replace(TURBO.defaults, scale=2, process_size=64)
     assert [step.timestep for step in upscaler.schedule(settings).steps] == [999, 499]
     assert upscaler.upscale(picture(32, 32), settings).pixels.shape == (3, 64, 64)
 
 
 def test_the_tagger_alone_reads_what_the_whole_reads(upscaler: Upscaler, tiny_weights: Path) -> None:
-    alone = load_reader(SEESR, tiny_weights, "cpu").read(picture(30, 40))
+    alone = load_reader(SEESR, tiny_weights, "cpu", "fp32").read(picture(30, 40))
     assert alone.tags == upscaler.reader.read(picture(30, 40)).tags

@@ -47,7 +47,7 @@ def draw(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 16)) -> Pat
 
 @pytest.fixture(scope="module")
 def upscaler(tiny_weights: Path) -> Upscaler:
-    return Upscaler.load(SEESR, tiny_weights, "cpu")
+    return Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
 
 
 @pytest.fixture
@@ -414,7 +414,7 @@ def test_an_interruption_leaves_no_claim(tmp_path: Path, upscaler: Upscaler) -> 
 def test_memory_that_runs_out_for_several_is_told_of_each(
     tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
-    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu")
+    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
     entry, counts = upscaler.unet.conv_in, groups(upscaler, monkeypatch)
     forward = entry.forward
 

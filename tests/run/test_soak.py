@@ -30,7 +30,7 @@ def test_a_thousand_pictures_leave_memory_and_files_as_they_were(tmp_path: Path)
         Image.effect_noise((12 + number % 5, 12 + number % 7), 60).convert("RGB").save(path)
     settings = Settings(steps=1, guidance=1.0, process_size=64, colour="wavelet", tile=160, overlap=16)
     jobs = plan_results(find([str(tmp_path / "in")]).pictures, str(tmp_path / "out"))
-    upscaler = Upscaler.load(MINIATURE, None, "cpu")
+    upscaler = Upscaler.load(MINIATURE, None, "cpu", "fp32")
     memory, files = [], []
     with Report(len(jobs), quiet=True) as report:
         for outcome in batch.run(

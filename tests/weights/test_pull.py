@@ -388,7 +388,7 @@ LOADING = """
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.settings import SEESR
 import torch
-upscaler = Upscaler.load(SEESR, None, "cpu")
+upscaler = Upscaler.load(SEESR, None, "cpu", "fp32")
 print(upscaler.unet.dtype, upscaler.reader.tagger.to_tokens.weight.dtype)
 """
 
