@@ -13,30 +13,19 @@ from seesr_cli.machine.device import (
     NUMBERS_A_PIXEL,
     SMALL,
     Place,
-    bf16_is_right,
     choose,
-    has_bf16,
     memory_kept,
     threads_enough,
     tiles_a_call,
 )
+from seesr_cli.settings import MODELS
 
 
-def test_a_cpu_computes_in_bf16_only_where_it_has_instructions_for_it() -> None:
-    served = has_bf16(torch.cpu.get_capabilities()) and bf16_is_right()
-    assert choose("cpu") == (torch.device("cpu"), torch.bfloat16 if served else torch.float32)
-    assert choose("cpu", "bf16").dtype == torch.bfloat16
-    assert choose("cpu", "fp32").dtype == torch.float32
-
-
-def test_instructions_are_known_by_name() -> None:
-    assert has_bf16({"avx2": True, "avx512_bf16": True})
-    assert has_bf16({"amx_bf16": True})
-    assert not has_bf16({"avx2": True, "avx512_bf16": False})
-
-
-def test_bf16_is_right_even_where_it_is_emulated() -> None:
-    assert bf16_is_right()
+@pytest.mark.parametrize("model", MODELS)
+def test_a_cpu_computes_in_fp32_unless_it_is_asked_for_another(model: str) -> None:
+    assert choose("cpu", model=model) == (torch.device("cpu"), torch.float32)
+    assert choose("cpu", "bf16", model).dtype == torch.bfloat16
+    assert choose("cpu", "fp32", model).dtype == torch.float32
 
 
 def test_auto_chooses_something_that_is_there() -> None:

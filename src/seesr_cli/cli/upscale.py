@@ -182,7 +182,7 @@ def _foresee(
     except WeightsMissing:
         folder = None
     keep_to(worker.threads)
-    place = choose(worker.device, request.dtype)
+    place = choose(worker.device, request.dtype, request.model.name)
     return list(foresee(pending, request, place, folder, worker.share))
 
 

@@ -13,7 +13,8 @@ from typing import Literal, NamedTuple
 
 from ..errors import PictureError, ResourcesError
 from ..machine.available import Room
-from ..machine.device import DTYPES, Place
+from ..machine.device import Place, vae_place
+from ..machine.precision import DTYPES
 from ..machine.share import ALONE
 from ..sampling.schedule import schedule
 from ..sampling.tiles import grid, tilings
@@ -201,11 +202,12 @@ def _forecast(case: Case) -> Forecast:
         decode=decode.operations,
         pixels=prod(frame),
     )
-    parameters = sum(cost.parameters for cost in (call, encode, decode, text, tagger))
+    weights = sum(cost.parameters for cost in (call, text, tagger)) * case.place.dtype.itemsize
+    weights += (encode.parameters + decode.parameters) * vae_place(case.place).dtype.itemsize
     least = _thriftiest(networks, latent, case.place)
-    whole = max(encode.widest, decode.widest) * case.place.dtype.itemsize
+    whole = max(encode.widest, decode.widest) * vae_place(case.place).dtype.itemsize
     call_bytes = (case.batch_size * rows * call.widest + tagger.widest) * case.place.dtype.itemsize
-    thrifty = _memory(case, parameters, call_bytes, min(whole, least))
+    thrifty = _memory(case, weights, call_bytes, min(whole, least))
     free = case.room.host if thrifty.device == 0 else case.room.device
     used = thrifty.host if thrifty.device == 0 else thrifty.device
     coder = whole if free is None else min(whole, max(min(whole, least), _budget(free - used)))
@@ -216,7 +218,7 @@ def _forecast(case: Case) -> Forecast:
         settings.steps * tiles,
         prompts[0] / sum(prompts),
         work,
-        _memory(case, parameters, call_bytes, coder),
+        _memory(case, weights, call_bytes, coder),
         thrifty,
         _disk(case, latent),
         rates.rates(case.place, case.model.name, networks),
@@ -267,7 +269,7 @@ def _reading(networks: Networks) -> tuple[counts.Cost, counts.Cost]:
 
 def _thriftiest(networks: Networks, latent: Size, place: Place) -> int:
     """Return the bytes that the VAE works in at least when it takes a large picture in pieces."""
-    position = networks.vae["block_out_channels"][-1] * place.dtype.itemsize
+    position = networks.vae["block_out_channels"][-1] * vae_place(place).dtype.itemsize
     near = min(prod(latent), counts.WINDOW**2)
     far = near if prod(latent) > near else 0
     return int(position * (RESTING * prod(latent) + ATTENDING * near + FAR * far)) + PIECE
@@ -278,11 +280,10 @@ def _budget(free: int) -> int:
     return 2 ** int(log2(max(1, SPARED * free)))
 
 
-def _memory(case: Case, parameters: int, call: int, coder: int) -> Memory:
+def _memory(case: Case, weights: int, call: int, coder: int) -> Memory:
     """Return the peak; call, coder: bytes of activations in the networks, alive at different times."""
     stations = case.sizes
     frame, result = RGB * prod(stations.padded), RGB * prod(stations.whole)
-    weights = parameters * case.place.dtype.itemsize
     pixels = RGB * prod(stations.picture) + frame
     colours = LIVE_FRAMES[case.settings.colour] * frame + (result if stations.whole != stations.frame else 0)
     write = frame + 2 * result

@@ -4,22 +4,15 @@ import ctypes
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import UsageError
+from ..settings import DEFAULT_MODEL
+from .precision import DTYPES, of_network, of_vae
 from .share import ALONE, Share
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
-"""Torch's names of what multiplies in bf16. Arm's are not among them: what they gain was not measured."""
-
-BF16_ERROR = 0.02
-"""Of three operations in a row, relative."""
 
 HOPPER = 9
 """Its major number of compute capability."""
@@ -60,52 +53,27 @@ class Place(NamedTuple):
     dtype: torch.dtype
 
 
-def choose(device: str = "auto", dtype: str = "auto") -> Place:
-    """Return the place that is asked for; "auto" is the best there is.
-
-    That is CUDA or Apple in fp16, otherwise the CPU: in bf16 if it has instructions for that, in fp32 if not.
+def choose(device: str = "auto", dtype: str = "auto", model: str = DEFAULT_MODEL) -> Place:
+    """Return the place that is asked for; "auto" is the best device there is, and the precision that `model` has on it.
 
     Raises UsageError for a device that this machine lacks, and for fp16 on a CPU, which has no arithmetic for it.
     """
     chosen = _best() if device == "auto" else _named(device)
-    if dtype == "auto" and chosen.type == "cpu":
-        served = has_bf16(torch.cpu.get_capabilities()) and bf16_is_right()
-        return Place(chosen, torch.bfloat16 if served else torch.float32)
-    if dtype == "auto":
-        return Place(chosen, torch.float16)
-    if dtype not in DTYPES:
+    if dtype != "auto" and dtype not in DTYPES:
         raise UsageError(f"The precision '{dtype}' is not known: choose auto, {', '.join(DTYPES)}.")
     if chosen.type == "cpu" and dtype == "fp16":
         raise UsageError("A CPU computes fp16 hundreds of times slower than fp32: use --dtype fp32 or bf16 there.")
-    return Place(chosen, DTYPES[dtype])
+    return Place(chosen, of_network(model, "others", chosen.type, dtype))
+
+
+def vae_place(place: Place) -> Place:
+    """Return where, and in which precision, the VAE of a model on `place` is computed."""
+    return Place(place.device, of_vae(place.device.type, place.dtype))
 
 
 def keep_to(threads: int) -> None:
     """Let torch compute with at most so many threads: by itself it takes no notice of a container's quota."""
     torch.set_num_threads(min(threads, torch.get_num_threads()))
-
-
-def has_bf16(capabilities: Mapping[str, Any]) -> bool:
-    """Return whether a CPU, by what torch says of it, multiplies in bf16 faster than in fp32; most only emulate it."""
-    return any(capabilities.get(name, False) for name in BF16_INSTRUCTIONS)
-
-
-def bf16_is_right() -> bool:
-    """Return whether convolution, product and attention in bf16 give, on this CPU, what they do in fp32.
-
-    Whether bf16 is faster is not tried: a picture must not depend on how busy the machine was.
-    """
-    chance = torch.Generator().manual_seed(0)
-    features = torch.randn(1, 64, 16, 16, generator=chance)
-    kernel = torch.randn(64, 64, 3, 3, generator=chance) / 24
-
-    def computed(dtype: torch.dtype) -> torch.Tensor:
-        seen = F.conv2d(features.to(dtype), kernel.to(dtype), padding=1).flatten(2).transpose(1, 2)
-        moved = F.linear(seen, kernel.to(dtype)[:, :, 1, 1] * 3).unsqueeze(1)
-        return F.scaled_dot_product_attention(moved, moved, moved).float()
-
-    exact = computed(torch.float32)
-    return bool((computed(torch.bfloat16) - exact).norm() <= BF16_ERROR * exact.norm())
 
 
 def tiles_a_call(place: Place, pixels: int, rows: int, share: Share = ALONE) -> int:

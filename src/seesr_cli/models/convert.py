@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
-from ..machine.device import Place
+from ..machine.device import Place, vae_place
 from ..settings import Model
 from ..weights import header, verify
 from ..weights.shelf import PART, Record, Shelf, sha256
@@ -79,17 +79,23 @@ def prepare(model: Model, folder: Path, place: Place) -> None:
     WeightsError when the folder cannot be written.
     """
     prepare_tagger(model, folder, place)
-    shelf = Shelf(folder)
-    if place.dtype not in HALVES or not _kept(shelf):
+    _prepare_networks(model, Shelf(folder), place.dtype, vae_place(place).dtype)
+
+
+def _prepare_networks(model: Model, shelf: Shelf, others: torch.dtype, vae: torch.dtype) -> None:
+    """Make the copies of the diffusers networks: of the VAE in the precision `vae`, of the others in `others`."""
+    if not _kept(shelf):
         return
-    for stem in _stems(model):
-        full, half = f"{stem}.safetensors", load.variants(stem, place.dtype)[0]
+    for stem, dtype in _stems(model, others, vae):
+        if dtype not in HALVES:
+            continue
+        full, half = f"{stem}.safetensors", load.variants(stem, dtype)[0]
         memory = shelf.memory()
         record = memory.files.get(half)
         published = record is not None and not record.made_of and shelf.untouched(half, record)
         large = full in memory.files and memory.files[full].size > LARGE
         if not published and (large or record is not None):
-            network(shelf, full, half, place.dtype)
+            network(shelf, full, half, dtype)
 
 
 def prepare_tagger(model: Model, folder: Path, place: Place) -> None:
@@ -105,7 +111,8 @@ def prepare_tagger(model: Model, folder: Path, place: Place) -> None:
 
 def prepare_slim(model: Model, shelf: Shelf) -> None:
     """Make on the shelf the fp16 copies of everything of `model` that is large."""
-    prepare(model, shelf.root, Place(torch.device("cpu"), torch.float16))
+    prepare_tagger(model, shelf.root, Place(torch.device("cpu"), torch.float16))
+    _prepare_networks(model, shelf, torch.float16, torch.float16)
 
 
 def free_sources(shelf: Shelf) -> int:
@@ -149,11 +156,12 @@ def _kept(shelf: Shelf) -> bool:
     return bool(shelf.memory().files) and shelf.writable
 
 
-def _stems(model: Model) -> Iterator[str]:
+def _stems(model: Model, others: torch.dtype, vae: torch.dtype) -> Iterator[tuple[str, torch.dtype]]:
+    """Yield the stem of each network's file, and the precision that the network is read in."""
     for folder in dict.fromkeys((model.unet, model.image_attention or model.unet, model.controlnet)):
-        yield f"{folder}/{load.DIFFUSION}"
-    yield f"{model.base}/vae/{load.DIFFUSION}"
-    yield f"{model.base}/text_encoder/{load.TEXT}"
+        yield f"{folder}/{load.DIFFUSION}", others
+    yield f"{model.base}/vae/{load.DIFFUSION}", vae
+    yield f"{model.base}/text_encoder/{load.TEXT}", others
 
 
 def _fresh(shelf: Shelf, name: str, sources: tuple[str, ...]) -> bool:

@@ -6,6 +6,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from ..machine.device import memory_returned
+from ..machine.precision import of_vae
 from ..machine.share import ALONE, Share
 from ..sampling.noise import Noise
 from ..sizes import Size
@@ -72,7 +73,7 @@ class Coder:
         if self.vae.device.type == "cpu":
             return None
         self.budget = None
-        self.vae.to("cpu")
+        self.vae.to("cpu", of_vae("cpu", self.vae.dtype))  # a CPU has no arithmetic for fp16
         return "Memory ran out: the VAE works on the CPU from now on."
 
     def _free(self) -> int:

@@ -148,7 +148,7 @@ def load_reader(model: Model, weights: Path | None = None, device: str = "auto",
 
     Raises UsageError for a device or precision that cannot be had, WeightsMissing and WeightsInvalid for the files.
     """
-    place, folder = choose(device, dtype), locate(model, weights)
+    place, folder = choose(device, dtype, model.name), locate(model, weights)
     convert.prepare_tagger(model, folder, place)
     return assemble(model, folder, place)
 

@@ -10,9 +10,10 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from ..errors import PictureError
-from ..machine.device import DTYPES, Place, choose
+from ..machine.device import Place, choose, vae_place
 from ..machine.graphs import Graphs, straight
 from ..machine.out_of_memory import enduring, release
+from ..machine.precision import DTYPES
 from ..machine.share import ALONE, Share
 from ..models import convert, load
 from ..models.compiled import compile_blocks
@@ -106,12 +107,12 @@ class Upscaler:
 
         Raises UsageError for a device or precision that cannot be had, WeightsMissing and WeightsInvalid for the files.
         """
-        place, folder = choose(device, dtype), locate(model, weights)
+        place, folder = choose(device, dtype, model.name), locate(model, weights)
         convert.prepare(model, folder, place)
         return cls(
             assemble(model, folder, place),
             Scribe(*load.load_text_tower(model, folder, place)),
-            Coder(load.load_vae(model, folder, place), share=share),
+            Coder(load.load_vae(model, folder, vae_place(place)), share=share),
             load.load_unet(model, folder, place),
             load.load_controlnet(model, folder, place),
             load.load_schedule_config(model, folder),

@@ -89,7 +89,7 @@ def _prepare(request: Request, workers: Sequence[Worker], weights: Path | None) 
     from ..models import convert
     from ..weights import locate
 
-    for place in {choose(worker.device, request.dtype) for worker in workers}:
+    for place in {choose(worker.device, request.dtype, request.model.name) for worker in workers}:
         convert.prepare(request.model, locate(request.model, weights), place)
 
 

@@ -1,0 +1,64 @@
+"""Every network has a rule for its precision, and the default precision gives fp32's picture."""
+
+import pytest
+import torch
+
+from seesr_cli.machine.device import Place, vae_place
+from seesr_cli.machine.precision import DTYPES, RULES, of_network, of_vae, rule
+from seesr_cli.restore.upscaler import Upscaler
+from seesr_cli.settings import MODELS
+
+PICTURES = 50
+"""Decibels that a picture in the default precision is from fp32 at least."""
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+@pytest.mark.parametrize("part", ["vae", "others"])
+@pytest.mark.parametrize("model", MODELS)
+def test_exactly_one_rule_holds_for_each_network(model: str, part: str, device: str) -> None:
+    kind = "cpu" if device == "cpu" else "gpu"
+    found = [
+        each
+        for each in RULES
+        if (each.part, each.device) == (part, kind) and (each.models == "all" or model in each.models.split(", "))
+    ]
+    assert found == [rule(model, part, device)]  # type: ignore[arg-type]  # the parts are listed above
+    assert found[0].auto in found[0].allowed
+    assert set(found[0].allowed) <= set(DTYPES)
+    assert found[0].reason.endswith(".")
+
+
+def test_no_rule_is_without_a_model_that_it_holds_for() -> None:
+    assert {name for each in RULES for name in each.models.split(", ")} == {"all", *MODELS}
+
+
+def test_what_is_not_allowed_becomes_what_is_automatic() -> None:
+    assert of_network("miniature", "vae", "cpu", "bf16") == torch.float32
+    assert of_network("miniature", "vae", "cuda", "bf16") == torch.bfloat16
+    assert of_network("seesr", "others", "cpu", "bf16") == torch.bfloat16
+    assert of_network("seesr", "others", "cpu", "auto") == torch.float32
+    assert of_network("seesr", "others", "cuda", "auto") == torch.float16
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values())
+def test_the_vae_is_in_fp32_on_a_cpu(dtype: torch.dtype) -> None:
+    assert of_vae("cpu", dtype) == torch.float32
+    assert vae_place(Place(torch.device("cpu"), dtype)).dtype == torch.float32
+    assert of_vae("cuda", dtype) == dtype
+
+
+def test_the_miniature_s_picture_in_the_default_precision_is_fp32_s() -> None:
+    model = MODELS["miniature"]
+    picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
+    default, exact = (
+        Upscaler.load(model, device="cpu", dtype=dtype).upscale(picture, model.defaults).pixels
+        for dtype in ("auto", "fp32")
+    )
+    distance = (default - exact).square().mean()
+    assert distance == 0 or -10 * torch.log10(distance) >= PICTURES
+
+
+def test_asked_for_bf16_the_networks_have_it_and_the_vae_does_not() -> None:
+    upscaler = Upscaler.load(MODELS["miniature"], device="cpu", dtype="bf16")
+    assert {upscaler.unet.dtype, upscaler.controlnet.dtype} == {torch.bfloat16}
+    assert upscaler.coder.vae.dtype == torch.float32
