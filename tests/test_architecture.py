@@ -19,6 +19,7 @@ FLOORS = (
     ("cli",),
     ("report",),
     ("run", "training"),
+    ("evaluate",),
     ("records",),
     ("restore", "forecast"),
     ("models.load", "models.convert", "vae"),
@@ -33,7 +34,7 @@ FLOORS = (
 )
 # Folders whose modules may import each other; models has floors of its own.
 WITHIN = {"cli", "report", "run", "training", "records", "restore", "forecast", "vae", "weights", "image", "sampling"}
-WITHIN |= {"machine"}
+WITHIN |= {"machine", "evaluate"}
 
 
 def floor(module: str) -> int:
