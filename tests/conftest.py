@@ -1,11 +1,22 @@
-"""What several tests share: the golden recording, and the tiny checkpoint it belongs to."""
+"""What several tests share: the golden recording, the tiny checkpoint it belongs to, and one thread for each process.
 
+The tests share the cores by processes: a thread that waits for another one computes while it does.
+"""
+
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # for torch here, before it is imported, and for every child process
 
 import pytest
 
 import rule
+from seesr_cli.machine.available import cores, unclaimed
+
+WORKER_BYTES = 2 * 10**9
+"""What a process that runs tests takes, child processes included."""
 
 OWN_GOLDEN = Path(__file__).parent / "golden"
 
@@ -24,6 +35,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("golden_run", runs, ids=lambda path: path.name)
     if "golden_picture" in metafunc.fixturenames:
         metafunc.parametrize("golden_picture", sorted(golden.glob("lr_*.png")), ids=lambda path: path.stem)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process for each core, as far as there is memory for it; a part of the tests runs in this one."""
+    if config.args != config.getini("testpaths"):
+        return 0
+    free = unclaimed()
+    return max(1, cores() if free is None else min(cores(), free // WORKER_BYTES))
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """A test that calls `main` leaves none of its signal handlers behind."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
