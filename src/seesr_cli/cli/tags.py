@@ -1,4 +1,4 @@
-"""`seesr tags`: what the tagger sees in pictures."""
+"""`seesr tags`: print the tags of pictures."""
 
 from typing import TYPE_CHECKING
 

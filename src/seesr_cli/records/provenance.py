@@ -1,6 +1,6 @@
-"""How a result was made travels in its metadata: a record, as JSON, in the picture's XMP packet.
+"""Record how a result was made in its metadata: as JSON in the picture's XMP packet.
 
-Nothing in it depends on time or place, so that a result made again is the same file.
+The record holds neither time nor folder, so a result that is made again is the same file.
 """
 
 import json

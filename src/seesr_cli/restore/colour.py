@@ -1,7 +1,7 @@
-"""The result takes the colours of the input.
+"""Give the result the colours of the input.
 
-All functions take the result and its reference, [1, 3, H, W], RGB in [0, 1], of one size, and return that shape, not
-clamped but by `align`. Computed in float32, sums over the picture in float64.
+All functions take the result and its reference, both [1, 3, H, W], RGB in [0, 1], and return the same shape. Only
+`align` clamps. They compute in float32, and sums over the whole picture in float64.
 """
 
 import torch
@@ -11,16 +11,16 @@ from torch import Tensor
 from ..settings import Colour
 
 EPSILON = 1e-5
-"""Added to a channel's variance, as published."""
+"""Added to the variance of a channel, as published."""
 
 LEVELS = 5
-"""Of the à-trous decomposition, as published: frequencies below about 1/32 per pixel are the reference's."""
+"""Levels of the à-trous decomposition, as published: frequencies below about 1/32 per pixel are the reference's."""
 
 REACH = 2**LEVELS - 1
-"""Pixels that the blurs of all levels see to each side: the sum of their dilations."""
+"""Pixels that the blurs of all levels reach to each side: the sum of their dilations."""
 
 BAND = 2**20
-"""Pixels that are worked on at once."""
+"""Pixels of the result that are computed at once."""
 
 Moments = tuple[Tensor, Tensor]
 """Mean and deviation of each channel, [1, C, 1, 1], float32."""
@@ -28,9 +28,9 @@ Moments = tuple[Tensor, Tensor]
 
 @torch.inference_mode()
 def align(result: Tensor, reference: Tensor, method: Colour) -> Tensor:
-    """Return `result` with the colours of `reference`, in [0, 1], on the device of `result`, and written over it.
+    """Return `result`, written over in place, with the colours of `reference`, clamped to [0, 1].
 
-    Beside the two there is memory in use for a few bands of rows only, whatever their size.
+    Besides the two pictures it takes memory for a few bands of rows only, whatever their size.
     """
     height, width = result.shape[-2:]
     rows = max(REACH, BAND // width)
@@ -46,7 +46,7 @@ def align(result: Tensor, reference: Tensor, method: Colour) -> Tensor:
                 band = wavelet(seen, reference[..., first:last, :].to(result.device))
             case "none":
                 band = seen
-        # A band is written when the next, which sees its last rows as they were, has been computed.
+        # The next band must see the last rows of this one unchanged, so a band is written one turn later.
         if done is not None:
             done[0].copy_(done[1])
         target = result[..., top : top + rows, :]
@@ -57,12 +57,12 @@ def align(result: Tensor, reference: Tensor, method: Colour) -> Tensor:
 
 
 def adain(result: Tensor, reference: Tensor) -> Tensor:
-    """Return `result` with each channel's mean and deviation those of `reference` (arXiv 1703.06868)."""
+    """Return `result` with the mean and deviation of each channel of `reference` (AdaIN, arXiv 1703.06868)."""
     return _recoloured(result, _moments(result), _moments(reference))
 
 
 def wavelet(result: Tensor, reference: Tensor) -> Tensor:
-    """Return the high frequencies of `result` on the low frequencies of `reference` (à-trous, arXiv 2305.07015)."""
+    """Return the high frequencies of `result` plus the low ones of `reference` (à-trous, arXiv 2305.07015)."""
     return result - low_frequencies(result) + low_frequencies(reference)
 
 
@@ -87,7 +87,7 @@ def _recoloured(result: Tensor, moments: Moments, wanted: Moments) -> Tensor:
 
 
 def _moments(pixels: Tensor) -> Moments:
-    """Return the moments of `pixels`, by the law of total variance from those of bands."""
+    """Return the moments of `pixels`, summed band by band, which takes no copy of the picture."""
     count, rows = pixels.shape[-2] * pixels.shape[-1], max(1, BAND // pixels.shape[-1])
     bands = torch.split(pixels, rows, dim=-2)
     total = torch.stack([band.double().sum((-2, -1), keepdim=True) for band in bands]).sum(0)

@@ -21,21 +21,21 @@ from ..sampling.tiles import Tile, Tiling, portions
 from .switches import ALL, Switches
 
 SEEN_BYTES = 2**30
-"""Of the control picture's features that are kept between steps: 4096 × 4096 pixels in fp32 are half of it."""
+"""Most bytes of the control picture's features kept between steps; 4096 × 4096 pixels in fp32 take half of it."""
 
 Tiles = tuple[Tile, ...]
 
 RowPredictor = Callable[[Tensor, int, Tiles], Tensor]
-"""Gives the noise in tiles of equal size at a timestep, once for every row of the guide: [tiles·rows, C, h, w]."""
+"""Predicts the noise in tiles of equal size at a timestep, for every row of the guide: [tiles·rows, C, h, w]."""
 
 TilePredictor = Callable[[Tensor, int, Tiles], Tensor]
-"""Gives the noise in tiles of equal size, of a latent [P, C, H, W], at a timestep: [tiles·P, C, h, w]."""
+"""Predicts the noise in tiles of equal size of a latent [P, C, H, W] at a timestep: [tiles·P, C, h, w]."""
 
 Predictor = Callable[[Tensor, int], Tensor]
-"""Gives the noise in a latent [P, C, H, W] at a timestep, of the same shape."""
+"""Predicts the noise in a latent [P, C, H, W] at a timestep: the same shape."""
 
 View = Callable[[Tiles], Tensor]
-"""Gives the features of the control pictures in tiles of equal size: [tiles·P, C', h, w]."""
+"""Returns the features of the control pictures in tiles of equal size: [tiles·P, C', h, w]."""
 
 
 class Call(NamedTuple):
@@ -59,10 +59,12 @@ class Prediction(NamedTuple):
 def watched(
     controlnet: ControlNetModel, pictures: Tensor, factor: int, switches: Switches = ALL, budget: int = SEEN_BYTES
 ) -> View:
-    """Return the view of `pictures`, [P, 3, H·factor, W·factor], RGB in [0, 1], that the ControlNet has.
+    """Return the ControlNet's view of `pictures`, [P, 3, H·factor, W·factor], RGB in [0, 1].
 
-    Each tile sees its own crop, as published, and what was seen first is kept, up to `budget` bytes on the networks'
-    device; other tiles are looked at anew every time.
+    Each tile sees its own crop, as published. The features of the first tiles are kept between steps; those of the
+    others are computed again in every step.
+
+    budget: bytes of features kept, on the device of the networks.
     """
     pictures = pictures.to(controlnet.device, controlnet.dtype, memory_format=_layout(controlnet, switches))
     kept: dict[tuple[int, ...], Tensor] = {}
@@ -88,12 +90,15 @@ def controlled(
     switches: Switches = ALL,
     run: Run = straight,
 ) -> RowPredictor:
-    """Return the prediction of the UNet under its three controls: text, tokens and picture.
+    """Return the predictor of the UNet under its three conditions: prompt, tokens of the tagger, and picture.
 
-    guide: one row per prompt, of one picture after the other. view: of the frames. control: the factor of the
-    ControlNet's residuals. Networks, guide and view are of one device and precision; latents go in and noise comes out
-    in float32. What does not change between steps is computed here, once. run: how the networks are run, from tensors
-    alone, so that it can be recorded.
+    Networks, guide and view have one device and precision; latents and noise are float32. What is equal in all steps
+    is computed once.
+
+    guide: one row per prompt, picture by picture.
+    view: of the frames.
+    control: factor of the ControlNet's residuals.
+    run: runs the networks, from tensors alone, so that a CUDA graph can record them.
     """
 
     def known(times: int) -> tuple[Digest, Digest]:
@@ -131,10 +136,9 @@ def _layout(network: UNet2DConditionModel | ControlNetModel, switches: Switches)
 
 
 def guided(predict: RowPredictor, guidance: float) -> TilePredictor:
-    """Return `predict` moved from its first row (the negative prompt) to its second and beyond, by `guidance`.
+    """Return `predict` under classifier-free guidance (arXiv 2207.12598).
 
-    Of a guide with two rows for each picture. Classifier-free guidance, arXiv 2207.12598, as negative +
-    guidance·(positive - negative).
+    The noise is negative + guidance·(positive - negative). The guide has two rows per picture: negative, positive.
     """
 
     def move(latent: Tensor, timestep: int, tiles: Tiles) -> Tensor:
@@ -151,9 +155,9 @@ def within(timesteps: frozenset[int], inside: TilePredictor, outside: TilePredic
 
 
 def tiled(predict: TilePredictor, tiles: Tiles, batch: int = 1) -> Predictor:
-    """Return the prediction for the whole latent: every tile's, weighed by its share.
+    """Return the predictor of the whole latent, which sums the tiles weighted by their shares.
 
-    At most `batch` tiles are predicted in one call, and calls are as equal as can be.
+    batch: most tiles in one call; calls are nearly equal in size.
     """
     groups = [tiles[portion] for portion in portions(len(tiles), batch)]
 
@@ -168,7 +172,7 @@ def tiled(predict: TilePredictor, tiles: Tiles, batch: int = 1) -> Predictor:
 
 
 def apart(each: Sequence[Predictor], shares: Sequence[slice]) -> Predictor:
-    """Return the prediction for several pictures, of which each predictor has its share, one after the other."""
+    """Return the predictor of several pictures that calls one predictor for each share of them."""
 
     def join(latent: Tensor, timestep: int) -> Tensor:
         return torch.cat([predict(latent[share], timestep) for predict, share in zip(each, shares, strict=True)])
@@ -177,7 +181,7 @@ def apart(each: Sequence[Predictor], shares: Sequence[slice]) -> Predictor:
 
 
 def begin(latent: Tensor, schedule: Schedule, noise: Noise) -> Tensor:
-    """Return the picture's latent [1, C, H, W] under the noise of the last training timestep (the paper's LRE)."""
+    """Return the encoded picture [1, C, H, W] with the noise of the last training timestep (LRE in the paper)."""
     return schedule.start_signal * latent + schedule.start_noise * noise(latent.shape).to(latent.device)
 
 
@@ -185,8 +189,8 @@ def begin(latent: Tensor, schedule: Schedule, noise: Noise) -> Tensor:
 def denoise(
     latent: Tensor, predict: Predictor, schedule: Schedule, noise: Noise, switches: Switches = ALL
 ) -> Iterator[Tensor]:
-    """Yield the latent [P, C, H, W], float32, after each step of the schedule; the last one is free of noise."""
-    before = previous = older = latent  # of the first steps, whose factors are 0
+    """Yield the latent [P, C, H, W], float32, after each step of the schedule; the last one has no noise."""
+    before = previous = older = latent  # in the first steps the factors of earlier ones are 0
     with memory_kept(latent.device) if switches.memory else nullcontext():
         for step in schedule.steps:
             clean = step.clean(latent, predict(latent, step.timestep))

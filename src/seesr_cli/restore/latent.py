@@ -35,10 +35,11 @@ class Coder:
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, noise: Noise) -> Tensor:
-        """Return a sample of the latent of `pixels`, scaled as the UNet expects it.
+        """Return a sample of the latent of `pixels`: [1, channels, H/factor, W/factor], float32, scaled for the UNet.
 
-        pixels: [1, 3, H, W], RGB in [0, 1], H and W multiples of `factor`. Returns [1, channels, H/factor, W/factor],
-        float32. `noise` is drawn from once: the posterior is sampled, as published, not its mean taken.
+        The posterior is sampled, as published, so `noise` is drawn from once.
+
+        pixels: [1, 3, H, W], RGB in [0, 1], H and W multiples of `factor`.
         """
         with memory_returned(self.vae.device):
             posterior = self._posterior(pixels)
@@ -49,14 +50,14 @@ class Coder:
     def decode(self, latent: Tensor) -> Tensor:
         """Return the pixels [1, 3, H, W] of a latent, float32, RGB nominally in [0, 1] and not clamped.
 
-        They are on the VAE's device, or on the CPU where they were made in pieces. They are not finite where the VAE's
-        precision was too small for the picture; see `decode_in_full_precision`.
+        They are on the VAE's device, or on the CPU if they were made in pieces. They are NaN or infinite if the VAE's
+        precision has too small a range for the picture; see `decode_in_full_precision`.
         """
         with memory_returned(self.vae.device):
             return self._pixels(latent)
 
     def decode_in_full_precision(self, latent: Tensor) -> Tensor:
-        """Return what `decode` does, computed in float32 whatever precision the VAE is held in."""
+        """Return the pixels as `decode` does, computed in float32 whatever the VAE's precision."""
         held = self.vae.dtype
         try:
             self.vae.float()
@@ -80,20 +81,20 @@ class Coder:
         return free(self.vae.device, self._share)
 
     def working_memory(self, size: Size) -> int:
-        """Return the bytes that encoding and decoding a frame of `size` (height, width) take at most, at this budget.
+        """Return the most bytes that encoding and decoding a frame of `size`, (height, width), take at this budget.
 
-        They are on the VAE's device: weights and input apart, the result included where it is made there.
+        On the VAE's device, without weights and input, with the result if it is made there.
         """
         needs = [whole(course) if chosen is None else chosen.memory for course, chosen in self._both(size)]
         result = 3 * size[0] * size[1] * torch.float32.itemsize if self.vae.device.type == "cpu" else 0
         return max(needs) + BESIDES + result
 
     def whole(self, size: Size) -> bool:
-        """Return whether a frame of `size` (height, width) goes both ways in one piece, by what memory is free now."""
+        """Return whether a frame of `size`, (height, width), is encoded and decoded whole in the memory now free."""
         return all(chosen is None for _, chosen in self._both(size))
 
     def _both(self, size: Size) -> list[tuple[Course, Plan | None]]:
-        """Return how a frame of `size` is encoded, and how it is decoded."""
+        """Return the courses and plans for encoding and decoding a frame of `size`."""
         small = (size[0] // self.factor, size[1] // self.factor)
         return [self._chosen(encoding(self.vae), size), self._chosen(decoding(self.vae), small)]
 
@@ -122,7 +123,7 @@ class Coder:
         return pixels
 
     def _chosen(self, steps: tuple[Step, ...], size: Size) -> tuple[Course, Plan | None]:
-        """Return the course of `steps` over a map of `size`, and its plan; None where it fits as a whole."""
+        """Return the course of `steps` over a map of `size`, and its plan in pieces; None if it fits whole."""
         course, device = Course.of(steps, size), self.vae.device
         budget = self._free() if self.budget is None else self.budget
         return course, plan(course, budget, 0 if device.type == "cpu" else free(torch.device("cpu"), self._share))

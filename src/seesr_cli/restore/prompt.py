@@ -1,4 +1,4 @@
-"""The tags become text, and the text what the UNet attends to."""
+"""Compose the prompt from the tags, and encode it with the CLIP text encoder."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ from ..settings import QUALITY_WORDS
 
 
 class Prompt(NamedTuple):
-    """The words to move towards and the words to move away from."""
+    """A positive and a negative prompt: words to move towards, and words to move away from."""
 
     positive: str
     negative: str
 
 
 def compose(tags: tuple[str, ...], user_prompt: str, negative: str) -> Prompt:
-    """Return the prompt of a picture, as published: an empty user prompt leaves its comma and space."""
+    """Return the prompt of a picture, as published; an empty `user_prompt` leaves its comma and space."""
     return Prompt(f"{', '.join(tags)}, {user_prompt},{QUALITY_WORDS}", negative)
 
 
 class Fitted(NamedTuple):
-    """A prompt that the text tower reads to its end.
+    """A prompt that fits into the tokens of the text encoder.
 
-    left_out: the tags there was no room for, the first to go first. cut: the end of the person's own words that there
-    was no room for even without tags.
+    left_out: tags without room, in the order in which they went.
+    cut: end of the user's prompt that had no room even without tags.
     """
 
     prompt: Prompt
@@ -37,14 +37,14 @@ class Fitted(NamedTuple):
 
 
 class Scribe:
-    """Encodes prompts with one tokenizer and its CLIP text tower."""
+    """Encodes prompts with one tokenizer and its CLIP text encoder."""
 
     def __init__(self, tokenizer: CLIPTokenizer, tower: CLIPTextModel) -> None:
         self._tokenizer = tokenizer
         self._tower = tower
 
     def tokenize(self, texts: tuple[str, ...]) -> Tensor:
-        """Return token ids [texts, 77]; longer texts lose their end, shorter ones are filled with the pad token."""
+        """Return token ids [texts, 77]; longer texts lose their end, shorter ones are padded."""
         length = self._tower.config.max_position_embeddings
         return self._tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
@@ -52,15 +52,16 @@ class Scribe:
 
     @torch.inference_mode()
     def encode(self, texts: tuple[str, ...]) -> Tensor:
-        """Return the texts' embeddings [texts, 77, width], after the tower's last LayerNorm."""
+        """Return the embeddings [texts, 77, width] of the texts, after the last LayerNorm."""
         return self._tower(self.tokenize(texts).to(self._tower.device)).last_hidden_state
 
     def fit(self, tags: Sequence[str], certainty: Sequence[float], user_prompt: str, negative: str) -> Fitted:
-        """Return the prompt of a picture within the tower's 77 tokens, its quality words whole.
+        """Return the prompt of a picture within the 77 tokens of the text encoder, with all quality words.
 
-        While all of it fits, it is the published one. Else the least certain tags go, of equally certain ones the
-        later; then the end of the user's prompt. certainty: of each tag, the higher the surer. The negative prompt is
-        as it was given.
+        If everything fits, it is the published prompt. If not, the least certain tags are left out first, the later of
+        equally certain ones; then the end of the user's prompt is cut. The negative prompt is not changed.
+
+        certainty: of each tag; a higher number is surer.
         """
         least_first = sorted(range(len(tags)), key=lambda place: (certainty[place], -place))
 
@@ -69,7 +70,7 @@ class Scribe:
             stay = tuple(tag for place, tag in enumerate(tags) if place not in gone)
             return compose(stay, user_prompt, negative).positive
 
-        # Each tag takes a token at least, which spares counting the thousands of tags of a threshold of 0.
+        # Each tag takes at least one token. Without this bound a threshold of 0 would count thousands of tags.
         surplus = max(0, len(tags) - self._room)
         number = surplus
         if not self._fits(without(surplus)):
@@ -80,7 +81,7 @@ class Scribe:
 
         offsets = self._tokenizer(user_prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         places = [begin for begin, _ in offsets.offset_mapping[: self._room]]
-        # From the longest down: where a word is cut, its rest may take other tokens, even more.
+        # From the longest down: a word that is cut may be split into other tokens, even into more.
         kept = (user_prompt[:place].rstrip() for place in reversed(places))
         own = next(own for own in kept if self._fits(compose((), own, negative).positive))
         return Fitted(compose((), own, negative), left_out, user_prompt[len(own) :].strip())
@@ -90,10 +91,10 @@ class Scribe:
 
     @property
     def _room(self) -> int:
-        return self._tower.config.max_position_embeddings - 2  # the start and end tokens take two places
+        return self._tower.config.max_position_embeddings - 2  # without the start and the end token
 
     def lost(self, text: str) -> str:
-        """Return the end of `text` that does not fit into the tower's 77 tokens; empty if all of it fits."""
+        """Return the end of `text` that has no room in the 77 tokens; empty if all of it fits."""
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         places = encoded.offset_mapping
         return text[places[self._room][0] :] if len(places) > self._room else ""

@@ -1,8 +1,8 @@
-"""One run by several processes: each has a device, or its part of the cores, and all take pictures from one queue.
+"""Divide one run among several processes, which take pictures from one queue.
 
-A worker asks for its next picture when it is done with one, and does with it what a run by one process does
-(`batch.run`); what it tells on the way is passed on here. Processes and not threads: a picture is thousands of short
-calls from Python, which threads would wait for each other with.
+Each worker has a device, or its part of the cores. It asks for its next picture when it has finished one, and runs it
+through `batch.run`. What it tells is passed on to the report in the first process. Workers are processes, not threads,
+because a picture is thousands of short calls from Python, for which threads would wait on each other.
 """
 
 import multiprocessing
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from ..restore.upscaler import Upscaler
 
 PATIENCE = 10
-"""Seconds that a worker has to end when it is told to."""
+"""Seconds that a worker gets to end after SIGTERM, before it is killed."""
 
 
 @dataclass
 class _Hand:
-    """A worker at work: its process, what it was given and has not told the end of, and whether it ended any."""
+    """A running worker. jobs: given to it and not finished. useful: whether it has finished any."""
 
     worker: Worker
     process: SpawnProcess
@@ -54,16 +54,17 @@ def run(
     watch: Watch,
     foreseen: "Mapping[Path, Forecast] | None" = None,
 ) -> Iterator[Outcome]:
-    """Restore every job's picture as `batch.run` does, by several `workers`; yield what became of each as it comes.
+    """Restore every job's picture with several workers, and yield the Outcomes as they come.
 
-    A worker that is ended from outside, as by a system short of memory, costs the picture that it was at: that one
-    fails, and another worker takes its place if it had done any. What would end a run of `batch.run` ends this one, and
-    so does the end of every worker (ResourcesError). However it ends, none of its processes is left.
+    If a worker is ended from outside, as a system short of memory does, its picture fails. Another worker takes its
+    place if it had finished any picture. No process is left when the run ends, however it ends.
 
-    weights: the folder as for `Upscaler.load`. The others are as for `batch.run`.
+    Raises what `batch.run` raises, and ResourcesError if all workers were ended from outside.
+
+    weights: folder as for `Upscaler.load`. The other parameters are those of `batch.run`.
     """
     known = ""
-    with suppress(WeightsMissing):  # which is nothing to pictures that are done, and told by `load` of others
+    with suppress(WeightsMissing):  # pictures that are done do not need them; for others `load` says so
         known = fingerprint()
         _prepare(request, workers, weights)
     going = _Going(request, weights, known, watch, foreseen or {}, deque(jobs))
@@ -84,7 +85,7 @@ def run(
 
 
 def _prepare(request: Request, workers: Sequence[Worker], weights: Path | None) -> None:
-    """Make the copies of the weights that the workers read, once and not by each of them."""
+    """Convert the weights for the workers once, so that not each of them does it."""
     from ..machine.device import choose
     from ..models import convert
     from ..weights import locate
@@ -94,7 +95,7 @@ def _prepare(request: Request, workers: Sequence[Worker], weights: Path | None) 
 
 
 class _Going:
-    """A run in its own process: the queue, and the workers at it by the pipes to them."""
+    """The queue of a run, and its workers by the pipes to them."""
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class _Going:
     ) -> None:
         self.queue = queue
         self.hands: dict[Connection, _Hand] = {}
-        self._context = multiprocessing.get_context("spawn")  # what was forked from a process with threads can hang
+        self._context = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
         self._request = request
         self._weights = weights
         self._fingerprint = fingerprint
@@ -116,11 +117,11 @@ class _Going:
         self._noted: set[str] = set()
 
     def start(self, worker: Worker) -> None:
-        """Let one worker more begin."""
+        """Start one more worker."""
         here, there = self._context.Pipe()
         arguments = (worker, self._request, self._weights, self._fingerprint, there)
         process = self._context.Process(target=_work, args=arguments, daemon=True)
-        # Ctrl-C reaches every process of a terminal's: this one reports, and ends the others.
+        # Ctrl-C reaches all processes of a terminal. This one must report and end the others, so they ignore it.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             process.start()
@@ -130,7 +131,7 @@ class _Going:
         self.hands[here] = _Hand(worker, process)
 
     def hear(self, pipe: Connection) -> Iterator[Outcome]:
-        """Do what a worker's next message asks for; yield the outcomes that it tells of."""
+        """Handle the next message of a worker; yield its Outcome if it is one."""
         hand = self.hands[pipe]
         try:
             kind, *told = pipe.recv()
@@ -148,14 +149,14 @@ class _Going:
             case "error":
                 raise told[0]
             case "note":
-                if told[0] not in self._noted:  # the folder's journal tells each worker the same
+                if told[0] not in self._noted:  # every worker reads the same journal
                     self._noted.add(told[0])
                     self._watch.note(told[0])
             case _:
                 getattr(self._watch, kind)(*told)
 
     def stop(self) -> None:
-        """End all workers, and take away what they left half written."""
+        """End all workers, and delete their part files."""
         for hand in self.hands.values():
             hand.process.terminate()
         for hand in self.hands.values():
@@ -169,11 +170,11 @@ class _Going:
         job = self.queue.popleft() if self.queue else None
         if job is not None:
             hand.jobs.append(job)
-        with suppress(ConnectionError):  # ended meanwhile: what it had is seen to when its pipe is heard
+        with suppress(ConnectionError):  # it has ended: `_ended` sees to its jobs when its pipe is read
             pipe.send(job and (job, self._foreseen.get(job.source.path)))
 
     def _ended(self, pipe: Connection, hand: _Hand) -> Iterator[Outcome]:
-        """See to what a worker leaves that has ended, as asked or not."""
+        """Close a worker that has ended; yield failures of the jobs that it leaves, and start another if needed."""
         del self.hands[pipe]
         pipe.close()
         hand.process.join()
@@ -188,7 +189,7 @@ class _Going:
 
 
 def _lost(job: Job, code: int | None) -> str:
-    """Return the sentence for a picture whose worker ended with the exit code `code`, a signal's if negative."""
+    """Return the sentence for a picture whose worker ended with this exit code; a negative one is a signal."""
     how = f"exit code {code}"
     with suppress(ValueError, TypeError):
         how = signal.Signals(-code).name  # type: ignore[operator]
@@ -202,7 +203,7 @@ def _lost(job: Job, code: int | None) -> str:
 
 
 class _Afar:
-    """A `Watch` of a run whose report is printed in another process."""
+    """A Watch that passes everything on to the report in the first process."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -221,7 +222,7 @@ class _Afar:
 
 
 def _work(worker: Worker, request: Request, weights: Path | None, fingerprint: str, pipe: Connection) -> None:
-    """Restore pictures from the pipe until there are none, or nobody is at its other end."""
+    """Restore the pictures that come through the pipe, until there are no more or the pipe is closed."""
     foreseen: dict[Path, Forecast] = {}
 
     def queue() -> Iterator[Job]:
@@ -246,7 +247,7 @@ def _work(worker: Worker, request: Request, weights: Path | None, fingerprint: s
 
 
 def loader(worker: Worker, request: Request, weights: Path | None) -> "Callable[[], Upscaler]":
-    """Return what loads the model of a run for one worker."""
+    """Return a function that loads the model of a run for one worker."""
 
     def load() -> "Upscaler":
         with uncollected():
@@ -267,7 +268,7 @@ def loader(worker: Worker, request: Request, weights: Path | None) -> "Callable[
 
 
 def _told(error: Exception | None) -> Any:
-    """Return an error that another process can be told, with its traceback as a note."""
+    """Return the error as one that can be pickled, with its traceback as a note."""
     if error is None:
         return None
     told = (
