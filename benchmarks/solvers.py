@@ -79,7 +79,7 @@ WAYS = dict.fromkeys(
             Way(solver, steps, spacing=spacing)
             for steps in (25, 12, 6)
             for spacing in ("leading", "trailing")
-            for solver in ("ddpm", "dpm++", "unipc")
+            for solver in ("ddpm", "dpm++")
         ),
         Way("dpm++", 25, interval=True),
         *PRESET_WAYS,

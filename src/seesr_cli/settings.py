@@ -14,9 +14,9 @@ Start = Literal["lr", "noise"]
 Colour = Literal["adain", "wavelet", "none"]
 Format = Literal["png", "jpeg", "webp", "tiff", "avif"]
 Metadata = Literal["keep", "no-location", "none"]
-Solver = Literal["ddpm", "dpm++", "unipc"]
-"""How steps are made: ancestral sampling, the published one (DDPM, arXiv 2006.11239); DPM-Solver++(2M), arXiv
-2211.01095; UniPC of order 2, arXiv 2302.04867. The last two draw no noise and are of second order."""
+Solver = Literal["ddpm", "dpm++"]
+"""How steps are made: ancestral sampling, the published one (DDPM, arXiv 2006.11239), or DPM-Solver++(2M), arXiv
+2211.01095, which is of second order and draws no noise."""
 
 Preset = Literal["published", "balanced", "fast"]
 Sidecar = Literal["none", "txt", "json"]

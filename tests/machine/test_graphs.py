@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from seesr_cli.machine.graphs import SHAPES, WORTH, Compute, Graphs, Replay
+from seesr_cli.machine.share import ALONE, Worker
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import SEESR, Settings
+from seesr_cli.run.request import Request
+from seesr_cli.run.workers import loader
+from seesr_cli.settings import MINIATURE, SEESR, Settings
 
 NOTE = "The networks are run without CUDA graphs from now on, which is slower: "
 
@@ -168,3 +171,10 @@ def test_a_picture_is_made_all_the_same_and_says_what_went_wrong(
     assert restored.notes == (*usual.notes, f"{NOTE}no.")
     assert torch.equal(restored.pixels, usual.pixels)
     assert upscaler.upscale(picture, settings).notes == usual.notes
+
+
+@pytest.mark.parametrize("asked", [{}, {"graphs": True}])
+def test_graphs_are_made_only_where_they_are_asked_for(asked: dict[str, bool]) -> None:
+    worker = Worker("cpu", torch.get_num_threads(), ALONE)
+    request = Request(MINIATURE, MINIATURE.defaults, dtype="fp32", **asked)  # type: ignore[arg-type]
+    assert loader(worker, request, None)().switches.graphs is bool(asked)

@@ -93,7 +93,6 @@ def close(ours: Tensor, theirs: Tensor) -> None:
         {"guidance_within": (0.5, 20.0)},
         {"start": "noise"},
         {"solver": "dpm++"},
-        {"solver": "unipc"},
     ],
     ids=lambda change: "-".join(map(str, change.values())) or "usual",
 )

@@ -393,12 +393,12 @@ BatchSize = Annotated[
         rich_help_panel=TILING,
     ),
 ]
-Compile = Annotated[
+UseGraphs = Annotated[
     bool,
     typer.Option(
-        "--compile",
-        help="Compile the networks' blocks, with torch.compile: minutes for each size of tile at the first run, "
-        "kept for later ones. On a CPU it gained nothing, and on GPUs it was not measured.",
+        "--graphs",
+        help="Record the networks' work as CUDA graphs and replay it, on NVIDIA GPUs: fewer launches a step. Each "
+        "recording is compared with the usual way before it is used. Off by default: no GPU has run it yet.",
         rich_help_panel=MODEL,
     ),
 ]

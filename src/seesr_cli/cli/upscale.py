@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..errors import UsageError, WeightsMissing
-from ..files import cache_folder
 from ..machine.imports import uncollected
 from ..machine.share import Worker, divide
 from ..settings import DEFAULT_MODEL, MAX_PIXELS, MODELS
@@ -73,7 +72,7 @@ def upscale(
     tile: options.Tile = None,
     overlap: options.Overlap = None,
     batch_size: options.BatchSize = None,
-    compiled: options.Compile = False,
+    graphs: options.UseGraphs = False,
     as_json: options.AsJsonEvents = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -87,8 +86,6 @@ def upscale(
     if compare is not None:
         _check_page(compare, overwrite)
     names = typed.device_names(device, devices)
-    if compiled:  # torch reads the variable once, while it is imported
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
     from ..machine.available import cores
     from ..report.screen import Report
     from ..run.inputs import find, left_alone
@@ -135,7 +132,7 @@ def upscale(
         tolerant=tolerant,
         max_pixels=max_pixels,
         batch_size=typed.batch_size(batch_size),
-        compiled=compiled,
+        graphs=graphs,
     )
 
     # 3. Find the pictures, and plan their results.

@@ -47,24 +47,17 @@ class Known(NamedTuple):
         return len(self.keys)
 
 
-RunBlock = Callable[[BasicTransformerBlock, Tensor, Known], Tensor]
-"""Gives what a transformer block makes of hidden states [b, length, width], of B rows as its reading has."""
-
 Digest = Mapping[nn.Module, Known]
 """A guide as the cross-attentions of one network know it, by cross-attention; the same at every step."""
 
 
 class TwoReadings(nn.Module):
-    """The text transformer and, behind it, the image transformer, in the place of diffusers' single one.
-
-    block: runs their blocks, from a digest; `run_block` or what that was compiled to.
-    """
+    """The text transformer and, behind it, the image transformer, in the place of diffusers' single one."""
 
     def __init__(self, text: Transformer2DModel, image: Transformer2DModel) -> None:
         super().__init__()
         self.text = text
         self.image = image
-        self.block: RunBlock = run_block
 
     def forward(
         self,
@@ -85,7 +78,7 @@ class TwoReadings(nn.Module):
                 hidden_states = transformer(hidden_states, encoder_hidden_states=reading, return_dict=False)[0]
         else:
             for transformer in (self.text, self.image):
-                hidden_states = _recall(transformer, hidden_states, encoder_hidden_states, self.block)
+                hidden_states = _recall(transformer, hidden_states, encoder_hidden_states)
         return (hidden_states,)
 
     def readings(self, guide: Guide) -> tuple[tuple[Transformer2DModel, Tensor], ...]:
@@ -118,7 +111,7 @@ def spread(features: Tensor, rows: int) -> Tensor:
     return features if times == 1 else torch.cat([row for row in features.chunk(len(features)) for _ in range(times)])
 
 
-def _recall(transformer: Transformer2DModel, features: Tensor, known: Digest, run: RunBlock) -> Tensor:
+def _recall(transformer: Transformer2DModel, features: Tensor, known: Digest) -> Tensor:
     """Return what the stock `Transformer2DModel` does, of features [b, C, h, w], its readings known already.
 
     The projections of Stable Diffusion 1 are convolutions with one pixel, those of 2 are linear: their weights differ
@@ -127,12 +120,12 @@ def _recall(transformer: Transformer2DModel, features: Tensor, known: Digest, ru
     cells = transformer.norm(features).permute(0, 2, 3, 1)
     hidden = _project(transformer.proj_in, cells).flatten(1, 2)
     for block in transformer.transformer_blocks:
-        hidden = run(block, hidden, known[block.attn2])
+        hidden = _run_block(block, hidden, known[block.attn2])
     moved = _project(transformer.proj_out, hidden).view(-1, *cells.shape[1:]).permute(0, 3, 1, 2)
     return spread(features, len(moved)) + moved
 
 
-def run_block(block: BasicTransformerBlock, hidden: Tensor, known: Known) -> Tensor:
+def _run_block(block: BasicTransformerBlock, hidden: Tensor, known: Known) -> Tensor:
     """Return what the stock block does: attend to oneself, to what is read, and think."""
     hidden = hidden + block.attn1(block.norm1(hidden))
     hidden = spread(hidden, known.rows)

@@ -190,19 +190,14 @@ def denoise(
     latent: Tensor, predict: Predictor, schedule: Schedule, noise: Noise, switches: Switches = ALL
 ) -> Iterator[Tensor]:
     """Yield the latent [P, C, H, W], float32, after each step of the schedule; the last one has no noise."""
-    before = previous = older = latent  # in the first steps the factors of earlier ones are 0
+    previous = latent  # clean latent of the step before; the first step's factor is 0
     with memory_kept(latent.device) if switches.memory else nullcontext():
         for step in schedule.steps:
             clean = step.clean(latent, predict(latent, step.timestep))
-            if step.correction is not None:
-                correction = step.correction
-                latent = correction.of_latent * before + correction.of_clean * clean
-                latent = latent + correction.of_previous * previous + correction.of_older * older
-            before = latent
             latent = step.to_clean * clean + step.to_latent * latent
             if step.to_previous != 0:
                 latent = latent + step.to_previous * previous
             if step.spread > 0:
                 latent = latent + step.spread * noise(latent.shape).to(latent.device)
-            previous, older = clean, previous
+            previous = clean
             yield latent

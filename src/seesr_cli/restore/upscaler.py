@@ -16,7 +16,6 @@ from ..machine.out_of_memory import enduring, release
 from ..machine.precision import DTYPES
 from ..machine.share import ALONE, Share
 from ..models import convert, load
-from ..models.compiled import compile_blocks
 from ..models.graft import Guide
 from ..sampling.noise import Noise, seeded, together
 from ..sampling.schedule import Schedule, schedule
@@ -118,13 +117,6 @@ class Upscaler:
             load.load_schedule_config(model, folder),
             Limits(model.tilings, share),
         )
-
-    def compile(self) -> None:
-        """Let the networks' blocks be compiled, each shape when it is first met.
-
-        Raises UsageError where nothing can be compiled.
-        """
-        compile_blocks((self.unet, self.controlnet), self.notes)
 
     @property
     def place(self) -> tuple[str, str]:

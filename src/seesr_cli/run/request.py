@@ -22,7 +22,7 @@ class Request:
     max_pixels: most pixels of one result.
     batch_size: most tiles, of one picture or several, in one call of the networks; None: as many as memory holds, or
         as many as `like` had.
-    compiled: whether the blocks of the networks are compiled.
+    graphs: whether predictions are recorded as CUDA graphs and replayed.
     """
 
     model: Model
@@ -37,4 +37,4 @@ class Request:
     tolerant: bool = False
     max_pixels: int = MAX_PIXELS
     batch_size: int | None = None
-    compiled: bool = False
+    graphs: bool = False

@@ -260,8 +260,7 @@ def loader(worker: Worker, request: Request, weights: Path | None) -> "Callable[
         if request.like is not None and request.like.threads is not None:
             torch.set_num_threads(min(request.like.threads, os.cpu_count() or 1))  # rounding depends on it
         upscaler = Upscaler.load(request.model, weights, worker.device, request.dtype, worker.share)
-        if request.compiled:
-            upscaler.compile()
+        upscaler.switches = replace(upscaler.switches, graphs=request.graphs)
         return upscaler
 
     return load

@@ -12,24 +12,12 @@ from ..errors import UsageError, WeightsInvalid
 from ..settings import Solver
 
 
-class Correction(NamedTuple):
-    """How a latent is made anew, where it is, from the one before it and what has been learnt since.
-
-    The factors of: the latent before, the clean one predicted now, the one before that, and the one before both.
-    """
-
-    of_latent: float
-    of_clean: float
-    of_previous: float
-    of_older: float
-
-
 class Step(NamedTuple):
     """One step from a noise level to the next.
 
-    clean = (latent - noise_level·predicted) / signal_level. Where there is a correction the latent is then replaced.
-    The next latent is `to_clean·clean + to_latent·latent + to_previous·(the step before's clean) + spread·noise`. On
-    the last step it is the clean one. timestep: what the networks are told.
+    clean = (latent - noise_level·predicted) / signal_level. The next latent is
+    `to_clean·clean + to_latent·latent + to_previous·(the step before's clean) + spread·noise`; on the last step it is
+    the clean one. timestep: what the networks are told.
     """
 
     timestep: int
@@ -39,7 +27,6 @@ class Step(NamedTuple):
     to_latent: float
     spread: float = 0.0
     to_previous: float = 0.0
-    correction: Correction | None = None
 
     def clean(self, latent: Tensor, predicted: Tensor) -> Tensor:
         """Return the latent without the predicted noise."""
@@ -91,7 +78,7 @@ def schedule(config: Mapping[str, Any], steps: int, solver: Solver = "ddpm") -> 
     levels = [
         Level(timestep, float(kept[timestep]) ** 0.5, (1 - float(kept[timestep])) ** 0.5) for timestep in timesteps
     ]
-    steps_of: Callable[[list[Level]], list[Step]] = {"ddpm": _ddpm, "dpm++": _dpm, "unipc": _unipc}[solver]
+    steps_of: Callable[[list[Level]], list[Step]] = {"ddpm": _ddpm, "dpm++": _dpm}[solver]
     rows = steps_of([*levels, Level(-1, 1.0, 0.0)])
     return Schedule(tuple(rows), float(kept[-1]) ** 0.5, (1 - float(kept[-1])) ** 0.5)
 
@@ -134,35 +121,6 @@ def _dpm(levels: list[Level]) -> list[Step]:
             way, way_before = there.progress - here.progress, here.progress - levels[place - 1].progress
             bend = whole / 2 * way / way_before
         rows.append(Step(*here, to_clean=whole + bend, to_latent=there.noise / here.noise, to_previous=-bend))
-    return rows
-
-
-def _unipc(levels: list[Level]) -> list[Step]:
-    """Return the steps through `levels` of UniPC, B₂(h), order 2: those of DPM-Solver++(2M), each latent corrected.
-
-    The corrector of section 3.2, of the predictor's order in the step before: first at the second latent, else second.
-    """
-    rows = _dpm(levels)
-    for place in range(1, len(rows)):
-        there, here = levels[place], levels[place - 1]
-        way = there.progress - here.progress
-        whole = -there.signal * expm1(-way)
-        of_now, of_older = 0.5, 0.0
-        if place > 1:  # two equations, of the second and third φ-function, for two unknowns
-            back = (levels[place - 2].progress - here.progress) / way
-            phi = expm1(-way)
-            second = -phi / way - 1
-            third = -second / way - 0.5
-            share = (second - 2 * third) / (1 - back) / phi
-            of_now, of_older = second / phi - share, share / back
-        rows[place] = rows[place]._replace(
-            correction=Correction(
-                of_latent=there.noise / here.noise,
-                of_clean=whole * of_now,
-                of_previous=whole * (1 - of_now - of_older),
-                of_older=whole * of_older,
-            )
-        )
     return rows
 
 
