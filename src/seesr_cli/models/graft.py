@@ -141,7 +141,7 @@ def _heads(attention: Attention, projected: Tensor) -> Tensor:
 
 
 def _project(layer: nn.Linear | nn.Conv2d, hidden: Tensor) -> Tensor:
-    return F.linear(hidden, layer.weight.flatten(1), layer.bias)
+    return F.linear(hidden.to(layer.weight.dtype), layer.weight.flatten(1), layer.bias).to(hidden.dtype)
 
 
 def build_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
