@@ -23,7 +23,7 @@ from dataclasses import replace
 from math import log10
 from pathlib import Path
 from statistics import mean
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import torch
 import typer
@@ -115,8 +115,10 @@ def main(
     for case in cases or ["miniature"]:
         model = miniature() if case == "miniature" else real_size(steps)
         pictures = chosen(photos if case == "miniature" else None, side, count)
-        print(f"{case}: {len(pictures)} pictures of {side}², {model.settings.steps} steps; "
-              f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads")
+        print(
+            f"{case}: {len(pictures)} pictures of {side}², {model.settings.steps} steps; "
+            f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+        )
         exact = [course(model, picture, None, ()) for picture in pictures]
         took = mean(each.stepping for each in exact), mean(each.seconds for each in exact)
         print(f"fp32: {took[0]:.2f} s in the steps, {took[1]:.2f} s in all")

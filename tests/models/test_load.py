@@ -17,6 +17,7 @@ from seesr_cli.errors import WeightsInvalid, WeightsMissing
 from seesr_cli.machine.device import choose
 from seesr_cli.models import load
 from seesr_cli.settings import SEESR, TURBO
+from seesr_cli.weights.shelf import Shelf
 
 CPU = choose("cpu", "fp32")
 UNET = "seesr/unet/diffusion_pytorch_model.safetensors"
@@ -132,6 +133,13 @@ def test_a_missing_file_is_named(weights: Path) -> None:
             loader(SEESR, weights, CPU)
 
 
+@pytest.mark.parametrize("name", ["vocab.json", *load.TOKENIZER])
+def test_a_tokenizer_that_is_not_whole_is_refused(weights: Path, name: str) -> None:
+    (weights / "stable-diffusion-2-base/tokenizer" / name).unlink()
+    with pytest.raises(WeightsMissing, match=re.escape(name)):
+        load.load_text_tower(SEESR, weights, CPU)
+
+
 def test_a_config_that_is_not_json_is_named(weights: Path) -> None:
     (weights / "seesr/unet/config.json").write_text("{")
     with pytest.raises(WeightsInvalid, match=r"config\.json: not JSON"):
@@ -181,6 +189,18 @@ def test_half_precision_files_serve_where_full_ones_are_missing(weights: Path) -
     (weights / UNET).unlink()
     save_file(state, weights / UNET.replace(".safetensors", ".fp16.safetensors"), {"format": "pt"})
     assert load.load_unet(SEESR, weights, CPU).dtype == torch.float32
+
+
+def test_a_16_bit_file_beside_the_full_one_is_read_only_if_it_was_made_of_it_here(weights: Path) -> None:
+    half = UNET.replace(".safetensors", ".bf16.safetensors")
+    other = {name: torch.zeros_like(tensor).bfloat16() for name, tensor in load_file(weights / UNET).items()}
+    save_file(other, weights / half, {"format": "pt"})
+    place = choose("cpu", "bf16")
+    assert load.load_unet(SEESR, weights, place).conv_in.weight.any()
+    Shelf(weights).record(half, "0" * 64)  # known, but as no copy of the full file
+    assert load.load_unet(SEESR, weights, place).conv_in.weight.any()
+    Shelf(weights).record(half, "0" * 64, {UNET: "1" * 64})
+    assert not load.load_unet(SEESR, weights, place).conv_in.weight.any()
 
 
 def test_the_precision_is_that_of_the_place(tiny_weights: Path) -> None:

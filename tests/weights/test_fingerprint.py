@@ -13,6 +13,9 @@ from seesr_cli.weights import locate
 from seesr_cli.weights.fingerprint import fingerprint
 from seesr_cli.weights.shelf import Shelf, sha256
 
+TOKENS = "stable-diffusion-2-base/tokenizer/special_tokens_map.json"
+NETWORK = "seesr/unet/diffusion_pytorch_model"
+
 
 @pytest.fixture
 def weights(tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -27,13 +30,28 @@ def test_the_same_bytes_in_another_folder_have_the_same_fingerprint(weights: Pat
 
 
 @pytest.mark.parametrize(
-    "name", ["seesr/unet/diffusion_pytorch_model.safetensors", "DAPE.pth", "ram_tag_list_threshold.txt"]
+    "name", ["seesr/unet/diffusion_pytorch_model.safetensors", "DAPE.pth", "ram_tag_list_threshold.txt", TOKENS]
 )
 def test_one_byte_more_in_any_file_is_another_fingerprint(weights: Path, name: str) -> None:
     before = fingerprint(SEESR, weights)
     with (weights / name).open("ab") as file:
         file.write(b"0")
     assert fingerprint(SEESR, weights) != before
+
+
+def test_the_fingerprint_is_that_of_the_files_that_loading_takes(weights: Path) -> None:
+    before = fingerprint(SEESR, weights)
+    for mark, content in ((".fp16", b"a"), (".bf16", b"b")):
+        (weights / f"{NETWORK}{mark}.safetensors").write_bytes(content)  # beside the full file it is not loaded
+    assert fingerprint(SEESR, weights) == before
+    (weights / f"{NETWORK}.safetensors").unlink()  # now the precision decides which one is
+    both = fingerprint(SEESR, weights)
+    assert both != before
+    for mark in (".fp16", ".bf16"):
+        with (weights / f"{NETWORK}{mark}.safetensors").open("ab") as file:
+            file.write(b"0")
+        assert fingerprint(SEESR, weights) != both
+        both = fingerprint(SEESR, weights)
 
 
 def test_a_copy_made_here_counts_as_what_it_was_made_of(weights: Path) -> None:

@@ -443,7 +443,8 @@ def test_upscale_fetches_what_it_needs_and_then_works_without_a_network(store: S
 
 
 def test_what_was_pulled_slim_is_loaded_without_a_network_and_the_originals_are_gone(store: Shop) -> None:
-    store.pull("--slim")
+    told = store.pull("--slim").stderr
+    assert "deleted, also from huggingface_hub's cache" in " ".join(told.split())
     assert not list(store.home.rglob("ram_swin_large_14m.pth"))
     assert not list(store.home.rglob("DAPE.pth"))
     assert store.items()["ram_swin_large_14m.pth"]["state"] == "replaced"

@@ -64,7 +64,8 @@ def pull(
         bool,
         typer.Option(
             "--slim",
-            help="Keep 16-bit files only: fetch them where they are published, else make them and free what they were.",
+            help="Keep 16-bit files only: fetch them where they are published, else make them and delete the "
+            "originals, also from huggingface_hub's cache, which other programs share.",
         ),
     ] = False,
     accept_licence: Annotated[
@@ -154,7 +155,7 @@ def _slim(model: Pulled, shelf: "Shelf", quiet: bool) -> None:
     from ..weights import status
 
     if not quiet:
-        inventory.note("Making 16-bit copies...")
+        inventory.note("Making 16-bit copies; then the originals are deleted, also from huggingface_hub's cache.")
     for one in (MODELS["seesr"], MODELS["turbo"]) if model == "all" else (MODELS[model],):
         convert.prepare_slim(one, shelf)
     freed = convert.free_sources(shelf)

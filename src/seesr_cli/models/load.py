@@ -36,6 +36,9 @@ Network = TypeVar("Network", bound=nn.Module)
 DIFFUSION, TEXT, TAGGER = "diffusion_pytorch_model", "model", "tagger"
 """Stems of the names of weight files: of diffusers' networks, of the text tower, of the slim tagger."""
 
+TOKENIZER = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+"""Files beside the vocabulary. Without the last one the pad token is another: 49407 instead of 0."""
+
 PRECISIONS = {torch.float32: "", torch.float16: ".fp16", torch.bfloat16: ".bf16"}
 """What stands in the names of weight files between stem and suffix, as diffusers has it."""
 
@@ -87,13 +90,13 @@ def load_text_tower(model: Model, weights: Path, place: Place) -> "tuple[CLIPTok
     from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
     config = CLIPTextConfig.from_dict(_json(find(weights, f"{model.base}/text_encoder/config.json")))
-    file = find(weights, *variants(f"{model.base}/text_encoder/{TEXT}", place.dtype))
+    file = network_file(weights, f"{model.base}/text_encoder/{TEXT}", place.dtype)
     state = keys.published_text_tower(keys.text_tower(_safetensors(file)))
     tower = _fill(lambda: CLIPTextModel(config), state, file, place, keys.text_tower, keys.published_text_tower)
     tower.embeddings.position_ids = torch.arange(config.max_position_embeddings, device=place.device).unsqueeze(0)
     vocabulary = find(weights, f"{model.base}/tokenizer/vocab.json")
-    for name in ("merges.txt", "tokenizer_config.json"):
-        find(weights, f"{model.base}/tokenizer/{name}")
+    for name in TOKENIZER:
+        find(vocabulary.parent, name)
     return CLIPTokenizer.from_pretrained(vocabulary.parent, local_files_only=True), tower
 
 
@@ -142,6 +145,18 @@ def _slim(model: Model, weights: Path, place: Place) -> Path | None:
         if (weights / name).is_file() and (alone or name in made):
             return weights / name
     return None
+
+
+def network_file(weights: Path, stem: str, dtype: torch.dtype) -> Path:
+    """Return the file of a network that is loaded: a 16-bit file beside the full one only if it was made of it here.
+
+    Another 16-bit file may hold other weights, and the fingerprint would not know of it. Raises WeightsMissing.
+    """
+    names, full = variants(stem, dtype), f"{stem}.safetensors"
+    if any(path.is_file() for path in places(weights, full)):
+        record = Shelf(weights).memory().files.get(names[0])
+        return find(weights, *(names[:1] if record and full in record.made_of else ()), full)
+    return find(weights, *names)
 
 
 def variants(stem: str, dtype: torch.dtype) -> list[str]:
@@ -206,7 +221,7 @@ def _check(expected: State, found: State, file: Path) -> None:
 
 def _diffusers_folder(weights: Path, folder: str, place: Place) -> tuple[dict[str, Any], Path, State]:
     config = _json(find(weights, f"{folder}/config.json"))
-    file = find(weights, *variants(f"{folder}/{DIFFUSION}", place.dtype))
+    file = network_file(weights, f"{folder}/{DIFFUSION}", place.dtype)
     return config, file, _safetensors(file)
 
 

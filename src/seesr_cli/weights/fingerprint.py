@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import WeightsMissing
 from ..settings import Model
-from . import find
+from . import find, places
 from .shelf import Memory, Record, Shelf, default, sha256
 
 LARGE = 1 << 26
@@ -20,6 +20,7 @@ NETWORK, TEXT = "diffusion_pytorch_model", "text_encoder/model"
 def fingerprint(model: Model, folder: Path) -> str:
     """Return the sha256 over names and checksums of the files of `model` in `folder`.
 
+    These are the files that loading takes, in any precision: the full ones, and 16-bit ones where there is no full one.
     A copy made here counts as what it was made of, so that a conversion changes nothing. Checksums that the folder
     remembers are taken as they are, while size and time of change are; those of other large files are remembered beside
     the cache of weights. Raises WeightsMissing.
@@ -27,12 +28,13 @@ def fingerprint(model: Model, folder: Path) -> str:
     memory = Shelf(folder).memory()
     known = _Known()
     parts = [
-        f"{name} {_identity(find(folder, *choices), folder, memory, known)}" for name, choices in _files(model).items()
+        f"{name} {','.join(sorted({_identity(path, folder, memory, known) for path in _found(folder, choices)}))}"
+        for name, choices in _files(model).items()
     ]
     try:
-        tagger = [_identity(find(folder, name), folder, memory, known) for name in model.tagger]
+        tagger = {_identity(find(folder, name), folder, memory, known) for name in model.tagger}
     except WeightsMissing:  # freed once the slim file had been made of them
-        tagger = [_identity(find(folder, *_variants("tagger")), folder, memory, known)]
+        tagger = {_identity(path, folder, memory, known) for path in _found(folder, _variants("tagger"))}
     known.keep()
     return hashlib.sha256("\n".join([*parts, f"tagger {','.join(sorted(tagger))}"]).encode()).hexdigest()
 
@@ -44,10 +46,19 @@ def _files(model: Model) -> dict[str, list[str]]:
         networks.append(model.image_attention)
     files = {stem: _variants(stem) for stem in [f"{folder}/{NETWORK}" for folder in networks]}
     files[TEXT] = _variants(f"{model.base}/{TEXT}")
-    for name in ("vocab.json", "merges.txt"):
+    for name in ("vocab.json", "merges.txt", "special_tokens_map.json"):
         files[name] = [f"{model.base}/tokenizer/{name}"]
     files["schedule"] = [f"{model.scheduler}/scheduler_config.json"]
     return files | {name: [name] for name in (model.tags, model.thresholds)}
+
+
+def _found(folder: Path, choices: list[str]) -> list[Path]:
+    """Return the full file, the first choice; if it is missing, all other choices. Raises WeightsMissing."""
+    full, *others = choices
+    if not others or any(path.is_file() for path in places(folder, full)):
+        return [find(folder, full)]
+    there = [name for name in others if any(path.is_file() for path in places(folder, name))]
+    return [find(folder, name) for name in there] or [find(folder, *choices)]
 
 
 def _variants(stem: str) -> list[str]:
