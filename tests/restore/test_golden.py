@@ -31,6 +31,7 @@ TEXT = 1e-5
 CALL = 1e-4  # of the recorded standard deviation
 LATENT = 1e-3  # likewise, after any number of steps
 GREY_LEVELS = 2 / 255
+RESAMPLED = 3 / 255  # where the published code rounds to whole levels twice
 
 SWITCHED = {
     "all": Switches(),
@@ -113,9 +114,9 @@ def close(ours: Tensor, recorded: Tensor, tolerance: float) -> None:
     assert worst <= tolerance, f"off by {worst:.1e} of its standard deviation"
 
 
-def within_grey_levels(ours: Tensor, recorded: Path) -> None:
+def within_grey_levels(ours: Tensor, recorded: Path, most: float = GREY_LEVELS) -> None:
     worst = float((ours - read(recorded).pixels).abs().max())
-    assert worst <= GREY_LEVELS, f"{recorded.name}: off by {worst * 255:.2f} grey levels"
+    assert worst <= most, f"{recorded.name}: off by {worst * 255:.2f} grey levels"
 
 
 def test_the_tagger_sees_what_was_recorded(golden: Path, golden_picture: Path, upscalers: dict[str, Upscaler]) -> None:
@@ -137,16 +138,19 @@ def test_the_tagger_is_given_what_was_recorded(golden: Path, upscalers: dict[str
     torch.testing.assert_close(given[..., ::16, ::16], recorded, atol=TAGGER, rtol=0)
 
 
-def test_the_frame_is_the_recorded_one_where_no_side_needs_padding(run: Run) -> None:
+def test_the_frame_is_the_recorded_one_and_is_padded_where_that_was_resampled_to_multiples_of_8(run: Run) -> None:
     frame = prepare(run.picture, run.sizes)
-    if frame.size == tuple(frame.pixels.shape[-2:]):
-        within_grey_levels(frame.pixels[0], run.folder / "condition.png")
+    published = (frame.size[0] // 8 * 8, frame.size[1] // 8 * 8)
+    assert run.frame.size == published
+    recorded, own = run.folder / "condition.png", frame.crop(frame.pixels)[0]
+    if frame.size == published:
+        assert own.shape == frame.pixels[0].shape
+        within_grey_levels(own, recorded)
     else:
-        recorded = run.frame.size
-        assert all(ours - 8 < theirs <= ours for ours, theirs in zip(frame.size, recorded, strict=True))
+        within_grey_levels(resize(own, published), recorded, RESAMPLED)
 
 
-@pytest.mark.parametrize("switches", SWITCHED, ids=SWITCHED)
+@pytest.mark.parametrize("switches", ["all", pytest.param("none", marks=pytest.mark.slow)])
 def test_every_stage_is_the_recorded_one(run: Run, switches: str, upscalers: dict[str, Upscaler]) -> None:
     upscaler, stages, settings = upscalers[run.record["model"]], run.stages, run.settings
     upscaler.switches = SWITCHED[switches]
