@@ -114,6 +114,15 @@ def test_a_measured_first_step_corrects_the_time_of_all_steps() -> None:
     assert found.rates.source == "measured in this run"
 
 
+def test_before_any_picture_the_first_step_tells_the_rate_of_all_networks() -> None:
+    found = of((64, 64), steps=10)
+    assert not found.timed
+    first = found.refined(3.0)
+    assert first.timed
+    rates = first.rates.parts
+    assert rates.tagger == rates.text == rates.encode == rates.denoise == rates.decode
+
+
 def test_a_picture_s_time_is_the_next_one_s_forecast() -> None:
     taken = Phases(3.0, 20.0, 5.0)
     remember(of((64, 64)), taken)
@@ -174,12 +183,24 @@ def test_of_a_plan_that_fits_by_itself_fewer_at_a_time_are_advised() -> None:
     check([(PHOTO, of((256, 256), room=half.whole()))], half.whole())
 
 
-def test_a_precision_that_this_cpu_is_slow_in_is_not_proposed() -> None:
-    found = of((512, 512), SEESR)
-    remember(of((512, 512), SEESR, dtype="bf16"), Phases(1e6, 1e9, 1e6))
-    with pytest.raises(ResourcesError) as refusal:
-        check([(PHOTO, found)], Room(None, int(0.7 * found.least.host), None))
-    assert "bf16" not in str(refusal.value)
+def test_a_precision_that_this_cpu_is_slow_in_is_not_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def advice() -> str:
+        found = of((512, 512), SEESR)
+        with pytest.raises(ResourcesError) as refusal:
+            check([(PHOTO, found)], Room(None, int(0.7 * found.least.host), None))
+        return str(refusal.value)
+
+    # Before both were measured, the CPU's instructions tell.
+    for instructions, proposed in (({"avx2": True, "amx_bf16": True}, True), ({"avx2": True}, False)):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda found=instructions: found)
+        assert ("bf16" in advice()) == proposed
+    remember(of((512, 512), SEESR), Phases(1.0, 9.0, 1.0))
+    remember(of((512, 512), SEESR, dtype="bf16"), Phases(1.0, 9.0, 1.0))
+    assert "bf16" in advice()
+    for _ in range(9):
+        remember(of((512, 512), SEESR, dtype="bf16"), Phases(1e6, 1e9, 1e6))
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})
+    assert "bf16" not in advice()
 
 
 def test_what_nothing_makes_fit_is_refused_all_the_same() -> None:

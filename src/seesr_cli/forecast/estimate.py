@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from ..errors import PictureError, ResourcesError
 from ..machine.available import Room
 from ..machine.device import Place, vae_place
-from ..machine.precision import DTYPES
+from ..machine.precision import DTYPES, has_bf16
 from ..machine.share import ALONE
 from ..sampling.schedule import schedule
 from ..sampling.tiles import grid, tilings
@@ -105,8 +105,13 @@ class Forecast(NamedTuple):
     rates: Rates
 
     @property
+    def timed(self) -> bool:
+        """Whether seconds are from a measurement; else only their ratios mean something."""
+        return self.rates.source != "known after the first step"
+
+    @property
     def seconds(self) -> Parts:
-        """Seconds by part; loading the model is none."""
+        """Seconds by part, without loading the model."""
         return Parts(*(work / rate for work, rate in zip(self.work, self.rates.parts, strict=True)))
 
     @property
@@ -126,8 +131,14 @@ class Forecast(NamedTuple):
         return sum(self.work) - self.work.pixels
 
     def refined(self, seconds: float) -> "Forecast":
-        """Return the forecast with the rate of its first step, which took so many seconds."""
-        parts = self.rates.parts._replace(denoise=self.first_step * self.work.denoise / max(seconds, 1e-9))
+        """Return the forecast with the rate of its first step, which took so many seconds.
+
+        Where nothing was measured before, all networks are taken to be as fast.
+        """
+        rate = self.first_step * self.work.denoise / max(seconds, 1e-9)
+        parts = self.rates.parts._replace(denoise=rate)
+        if not self.timed:
+            parts = parts._replace(tagger=rate, text=rate, encode=rate, decode=rate)
         return self._replace(rates=Rates(parts, "measured in this run"))
 
 
@@ -146,8 +157,7 @@ def forecast(
     """Return what a picture will take that passes through `stations`.
 
     weights: the folder whose configurations count; None for the published (or bundled) model's. kind, bits, alpha: of
-    the result. batch_size: most tiles in one call, where that is asked for. Nothing is loaded; the first call for a
-    device, precision and model may probe it for half a second.
+    the result. batch_size: most tiles in one call, where that is asked for. Nothing is loaded or tried.
     Tiles in the place of "auto" are those of the least work that there is the memory for, else of the least memory.
     """
     networks = counts.networks(model, weights)
@@ -221,7 +231,7 @@ def _forecast(case: Case) -> Forecast:
         _memory(case, weights, call_bytes, coder),
         thrifty,
         _disk(case, latent),
-        rates.rates(case.place, case.model.name, networks),
+        rates.rates(case.place, case.model.name),
     )
 
 
@@ -327,7 +337,9 @@ def _advice(picture: Forecast, room: Room) -> str:
     if case.place.device.type == "cpu" and case.place.dtype == DTYPES["fp32"]:
         half = _forecast(case._replace(place=case.place._replace(dtype=DTYPES["bf16"])))
         # Without instructions for it a CPU takes days for what would take hours.
-        if _fits(half, room) and half.total_seconds < 2 * picture.total_seconds:
+        measured = half.timed and picture.timed
+        served = half.total_seconds < 2 * picture.total_seconds if measured else has_bf16()
+        if _fits(half, room) and served:
             return "use --dtype bf16, which fits"
     whole = max(case.sizes.result[0] / case.sizes.picture[0], case.sizes.result[1] / case.sizes.picture[1])
     place = "" if all(getattr(settings, name) is None for name in EXACT_SIZES) else " in the place of the size"

@@ -1,36 +1,20 @@
-"""How fast this device works: probed once, then remembered from what real pictures took."""
+"""How fast this device works: remembered from what real pictures took; not known before the first one."""
 
 import json
 import os
 import platform
-import time
-from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ..files import cache_folder
 from ..machine.device import Place
-from .counts import Networks
 
-Probe = tuple[Callable[[], object], int]
-"""Something to do, and its operations."""
-
-Source = Literal["measured here in earlier runs", "probed just now", "measured in this run"]
+Source = Literal["measured here in earlier runs", "known after the first step", "measured in this run"]
 
 WEIGHT, FASTER = 0.3, 0.8
 """Of the newest run in the exponential mean; and where it was faster, for other programs make a run slower only."""
-
-PROBE_SECONDS = 0.12
-"""For each of the three things that are probed, about."""
-
-PROBED = {"cpu": 3e9, "cuda": 3e11, "mps": 3e10}
-"""Operations of one call in a probe at most, by type of device: enough to outweigh what starting it takes. It begins
-with 64 times fewer: a precision that a CPU has no instructions for is a thousand times slower than others."""
-
-EFFICIENCY = {"cpu": 0.6, "cuda": 0.3, "mps": 0.3}
-"""Of a network over what its layers reach alone, by type of device; measured on a CPU, assumed for others."""
 
 PIXELS_PER_SECOND = 4e6
 """Reading, enlarging, colours and writing as PNG on one CPU core: of the result's pixels."""
@@ -50,6 +34,11 @@ class Parts(NamedTuple):
     pixels: float
 
 
+ASSUMED = Parts(1e11, 1e11, 1e11, 1e11, 1e11, PIXELS_PER_SECOND)
+"""Rates before anything was measured: only their ratios are used. A probe of half a second took waiting for computing
+on a busy machine, and was wrong by a factor of 50."""
+
+
 class Phases(NamedTuple):
     """Seconds that a picture took before its first step, in the steps, and after them."""
 
@@ -65,14 +54,14 @@ class Rates(NamedTuple):
     source: Source
 
 
-def rates(place: Place, model: str, networks: Networks) -> Rates:
-    """Return the rates of `place` for `model`: remembered ones, or else those of a probe of half a second."""
+def rates(place: Place, model: str) -> Rates:
+    """Return the rates of `place` for `model`: remembered ones, or else assumed ones."""
     found = _read().get(_key(place, model), {})
     with suppress(TypeError, ValueError):  # the file is anybody's to write into
         parts = Parts(**{name: float(found[name]) for name in Parts._fields if name in found})
         if all(0 < rate < float("inf") for rate in parts):
             return Rates(parts, "measured here in earlier runs")
-    return Rates(_probe(place, networks), "probed just now")
+    return Rates(ASSUMED, "known after the first step")
 
 
 def remember(place: Place, model: str, used: Rates, expected: Parts, taken: Phases) -> None:
@@ -129,56 +118,3 @@ def _name(device: str, index: int | None) -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     return f"{name}, {torch.get_num_threads()} threads" if device == "cpu" else f"{name} {device}"
-
-
-@lru_cache
-def _probe(place: Place, networks: Networks) -> Parts:
-    """Return the rates of layers as these networks have, run alone: a matrix product, two convolutions with norm."""
-    import torch
-    import torch.nn.functional as F
-
-    def convolution(channels: int, operations: float) -> Probe:
-        side = max(4, min(512, int((operations / 18) ** 0.5 / channels)))
-        pixels = torch.ones(1, channels, side, side, device=place.device, dtype=place.dtype)
-        weight = torch.ones(channels, channels, 3, 3, device=place.device, dtype=place.dtype)
-        return lambda: F.conv2d(F.silu(F.group_norm(pixels, 1)), weight, padding=1), 18 * channels**2 * side**2
-
-    def matrix(width: int, operations: float) -> Probe:
-        count = max(16, min(2**15, int(operations / 16 / width**2)))
-        tokens = torch.ones(count, width, device=place.device, dtype=place.dtype)
-        weight = torch.ones(width, 8 * width, device=place.device, dtype=place.dtype)
-        return lambda: tokens @ weight, 16 * width**2 * count
-
-    width = networks.unet["block_out_channels"][0]
-    product, mixed = _rate(place, partial(matrix, width)), _rate(place, partial(convolution, width))
-    # Of the VAE the second level: most of its operations are between it and the first, at full size.
-    coder = _rate(place, partial(convolution, networks.vae["block_out_channels"][1]))
-    factor = EFFICIENCY[place.device.type]
-    linear, denoise = factor * product, factor * 2 / (1 / product + 1 / mixed)
-    return Parts(linear, linear, factor * coder, denoise, factor * coder, PIXELS_PER_SECOND)
-
-
-def _rate(place: Place, probe: Callable[[float], Probe]) -> float:
-    """Return the operations per second of the fastest of a few calls: the others were disturbed by other programs."""
-    import torch
-
-    synchronise = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(place.device.type, lambda: None)
-    most = PROBED[place.device.type]
-
-    def seconds(work: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        work()
-        synchronise()
-        return time.perf_counter() - start
-
-    with torch.inference_mode():
-        for operations in (most / 64, most / 8, most):
-            work, counted = probe(operations)
-            seconds(work)  # the first is slower: libraries choose how they compute
-            fastest = seconds(work)
-            if fastest > PROBE_SECONDS / 16:
-                break
-        begun = time.perf_counter()
-        while time.perf_counter() - begun < PROBE_SECONDS / 2:
-            fastest = min(fastest, seconds(work))
-    return counted / fastest

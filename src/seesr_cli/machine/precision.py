@@ -9,6 +9,9 @@ import torch
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+"""Torch's names of what multiplies in bf16; others emulate it. Arm's are not listed: their gain was not measured."""
+
 Part = Literal["vae", "others"]
 
 
@@ -95,3 +98,9 @@ def of_vae(device: str, others: torch.dtype) -> torch.dtype:
     """Return the precision of a VAE whose other networks have the precision `others` on this type of device."""
     name = next(name for name, dtype in DTYPES.items() if dtype == others)
     return of_network("all", "vae", device, name)
+
+
+def has_bf16() -> bool:
+    """Return whether this CPU multiplies in bf16. No picture depends on it, only advice does."""
+    present = torch.cpu.get_capabilities()
+    return any(present.get(name, False) for name in BF16_INSTRUCTIONS)

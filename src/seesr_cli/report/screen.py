@@ -112,7 +112,7 @@ class Report:
                 "operations": forecast.operations,
                 "memory": forecast.expected._asdict(),
                 "disk": forecast.disk,
-                "seconds": round(forecast.total_seconds, 1),
+                "seconds": round(forecast.total_seconds, 1) if forecast.timed else None,
                 "rate": forecast.rates.source,
             },
         )
@@ -146,8 +146,10 @@ class Report:
         if peak.device:
             memory += f", {_bytes(self._on_a_device * peak.device)} of the GPU's"
         seconds = sum(forecast.total_seconds for forecast in forecasts) / self._at_once
+        source = forecasts[0].rates.source
+        took = f"about {_duration(seconds)} (rate {source})" if forecasts[0].timed else f"time {source}"
         self.note(
-            f"{len(plans)} to do: about {_duration(seconds)} (rate {forecasts[0].rates.source}), {memory}, "
+            f"{len(plans)} to do: {took}, {memory}, "
             f"at most {_bytes(sum(forecast.disk for forecast in forecasts))} of disk."
         )
 
@@ -354,7 +356,8 @@ def _cells(plan: JobForecast) -> tuple[str, ...]:
     """Return the cells that tell of a plan, behind the picture's name."""
     before, after = (f"{width} x {height}" for height, width in (plan.sizes.picture, plan.sizes.result))
     forecast = plan.forecast
-    return before, after, str(forecast.tiles), _bytes(sum(forecast.expected)), _duration(forecast.total_seconds)
+    took = _duration(forecast.total_seconds) if forecast.timed else "not known"
+    return before, after, str(forecast.tiles), _bytes(sum(forecast.expected)), took
 
 
 def _bytes(count: int) -> str:
