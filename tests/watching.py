@@ -18,5 +18,8 @@ class Log:
     def stepped(self, source: Path, done: int, total: int) -> None:
         self.told.append(("stepped", source.name, done, total))
 
+    def advanced(self, source: Path, phase: str, done: int, total: int) -> None:
+        """Keep nothing: it is told hundreds of times."""
+
     def note(self, text: str) -> None:
         self.told.append(("note", text))

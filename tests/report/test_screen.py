@@ -178,6 +178,7 @@ def work(report: Report) -> None:
         report.started(Path("a.jpg"), Path("a_x4.png"))
         report.loading("seesr")
         report.stepped(Path("a.jpg"), 0, 2)
+        report.advanced(Path("a.jpg"), "denoise", 1, 2)
         report.stepped(Path("a.jpg"), 1, 2)
         report.upscaled(DONE)
 
@@ -185,7 +186,8 @@ def work(report: Report) -> None:
 def test_a_terminal_sees_steps_and_gets_its_cursor_back(monkeypatch: pytest.MonkeyPatch, capfdbinary: Captured) -> None:
     terminal = on_terminal(monkeypatch)
     work(Report(2))
-    assert "step 1 of 2" in terminal.sent
+    assert "denoising step 2/2" in terminal.sent
+    assert "0/2 pictures" in terminal.sent
     assert terminal.sent.count("\x1b[?25l") == terminal.sent.count("\x1b[?25h") > 0
     assert capfdbinary.readouterr().out == b"a_x4.png\n"
 
@@ -198,7 +200,7 @@ def test_of_several_pictures_at_a_time_one_line_tells(monkeypatch: pytest.Monkey
         report.started(Path("c.jpg"), Path("c_x4.png"))
         report.stepped(Path("c.jpg"), 1, 2)
         report.stepped(Path("b.jpg"), 2, 2)
-    assert "1 of 5, 2 at work" in terminal.sent
+    assert "1/5 pictures, 2 at work" in terminal.sent
     assert "step " not in terminal.sent
     assert capfdbinary.readouterr().out == b"a_x4.png\n"
 

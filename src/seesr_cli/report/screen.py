@@ -6,9 +6,8 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,27 +18,14 @@ from rich.text import Text
 
 from ..run.foresee import JobForecast
 from ..run.outcome import Outcome
+from .progress import Progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from ..forecast.estimate import Forecast
     from ..machine.share import Share
 
 EVENTS = 1
 """The version of the objects that `--json` prints: fields may be added, but none leaves or changes its meaning."""
-
-_LONGEST_NAME = 40
-
-
-@dataclass
-class _Open:
-    """A picture that has been taken up: its name, the share of its steps that is done, and when the last one was."""
-
-    target: Path | None
-    name: str
-    share: float = 0.0
-    stepped: float | None = None
 
 
 class Report:
@@ -70,13 +56,11 @@ class Report:
         self._states: Counter[str] = Counter()
         self._began = time.monotonic()
         self._forecasts: dict[Path, Forecast] = {}
-        self._slower = 1.0
         self._at_once, self._on_a_device = share or (1, 1)
-        self._open: dict[Path, _Open] = {}
+        self._targets: dict[Path, Path | None] = {}
         self._progress: Progress | None = None
         if not quiet and sys.stderr.isatty() and not self._console.is_dumb_terminal:
-            self._progress = _animation(self._console)
-            self._task = self._progress.add_task("", total=None, count="", rest="")
+            self._progress = Progress(self._console, total, self._at_once)
 
     @property
     def failed(self) -> bool:
@@ -88,7 +72,7 @@ class Report:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._progress is not None:
-            self._progress.stop()
+            self._progress.hide()
             self._progress = None
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.note(f"Interrupted. {self._summary()} The same command again does what is left.")
@@ -101,6 +85,8 @@ class Report:
         """Tell what a picture will become and take, and count on its time."""
         forecast = plan.forecast
         self._forecasts[plan.job.source.path] = forecast
+        if self._progress is not None:
+            self._progress.planned(plan.job.source.path, forecast)
         self._event(
             "planned",
             plan.job.source.path,
@@ -156,40 +142,25 @@ class Report:
     def started(self, source: Path, target: Path | None) -> None:
         """Tell that the picture `source` is taken up, to become `target`."""
         self._event("started", source, target)
-        self._open.pop(source, None)  # what another run was at is taken up twice
-        place = f"{self._states.total() + len(self._open) + 1} of {self._total}: " if self._total > 1 else ""
-        self._open[source] = _Open(target, place + _shortened(shown(source.name)))
+        self._targets[source] = target
         if self._progress is not None:
-            if self._at_once == 1:
-                self._progress.reset(self._task, total=None, count="", rest="")
-            self._progress.update(self._task, description=self._description(source))
-            self._progress.start()
+            self._progress.started(source, shown(source.name), self._forecasts.get(source))
 
     def loading(self, what: str) -> None:
         """Show that a model is being loaded."""
         if self._progress is not None:
-            self._progress.update(self._task, count=f"loading {what}")
+            self._progress.loading(what)
 
     def stepped(self, source: Path, done: int, total: int) -> None:
-        """Show how many of the steps for the picture `source` are done, and the time left for it and for all."""
-        picture = self._open[source]
-        self._event("step", source, picture.target, {"step": done, "steps": total})
-        now, forecast = time.monotonic(), self._forecasts.get(source)
-        if done == 1 and forecast is not None and picture.stepped is not None:
-            together = sum(other.stepped is not None for other in self._open.values())
-            took = (now - picture.stepped) / together
-            self._slower = forecast.refined(took).total_seconds / forecast.total_seconds
-        picture.share, picture.stepped = done / total, now
-        if self._progress is None:
-            return
-        self._progress.update(self._task, description=self._description(source))
-        if self._at_once > 1:
-            completed = self._states.total() + sum(picture.share for picture in self._open.values())
-            self._progress.update(self._task, completed=completed, total=self._total, count="", rest="left")
-        else:
-            rest = f"left, {self._time_left()}" if done and self._total > 1 and forecast else "left"
-            count = f"step {done} of {total}" if done < total else "decoding"
-            self._progress.update(self._task, completed=done, total=total, count=count, rest=rest)
+        """Tell how many of the steps for the picture `source` are done."""
+        self._event("step", source, self._targets.get(source), {"step": done, "steps": total})
+        if self._progress is not None:
+            self._progress.stepped(source, done, total)
+
+    def advanced(self, source: Path, phase: str, done: int, total: int) -> None:
+        """Show how much of a phase of the picture `source` is done."""
+        if self._progress is not None:
+            self._progress.advanced(source, phase, done, total)
 
     # Outcomes.
 
@@ -247,37 +218,17 @@ class Report:
     def _count(self, outcome: Outcome) -> None:
         self._states[outcome.state] += 1
         self._forecasts.pop(outcome.source, None)
-        self._open.pop(outcome.source, None)
-
-    def _description(self, source: Path) -> str:
-        """Return what the progress line is about: the picture `source`, or all where several are at work."""
-        if self._at_once > 1:
-            return f"{self._states.total()} of {self._total}, {len(self._open)} at work"
-        return self._open[source].name
-
-    def _time_left(self) -> str:
-        """Return the time left in all, as forecast and as the last first step was slower."""
-        rest = sum(
-            forecast.total_seconds * (1 - self._open[source].share if source in self._open else 1)
-            for source, forecast in self._forecasts.items()
-        )
-        return f"{_duration(self._slower * rest)} in all"
+        self._targets.pop(outcome.source, None)
+        if self._progress is not None:
+            self._progress.ended(outcome.source)
 
     def _summary(self) -> str:
         counts = ", ".join(f"{self._states[state]} {state}" for state in ("done", "skipped", "failed"))
         return f"{counts} of {self._total} in {_duration(time.monotonic() - self._began)}."
 
-    @contextmanager
-    def _aside(self) -> Iterator[None]:
+    def _aside(self) -> AbstractContextManager[None]:
         """Take the progress off the terminal for as long as something else is printed there."""
-        if self._progress is None or not self._progress.live.is_started:
-            yield
-            return
-        self._progress.stop()
-        try:
-            yield
-        finally:
-            self._progress.start()
+        return nullcontext() if self._progress is None else self._progress.aside()
 
 
 def complain(message: str, error: BaseException | None = None) -> None:
@@ -298,22 +249,6 @@ def shown(text: str | Path) -> str:
 
 def _console() -> Console:
     return Console(stderr=True, highlight=False)
-
-
-def _animation(console: Console) -> "Progress":
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # only a terminal needs them
-
-    # One line: rich, started again below other output, would climb over that output's last lines.
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[count]}", markup=False),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[rest]}", markup=False),
-        console=console,
-        transient=True,
-        redirect_stdout=False,  # rich would print results on stderr
-    )
 
 
 def _write(line: bytes) -> None:
@@ -380,14 +315,6 @@ def _table(outcome: Outcome) -> Table:
     if not outcome.tags:
         table.add_row(Text("(no tag is above its threshold)"), "", "")
     return table
-
-
-def _shortened(name: str) -> str:
-    """Return `name` with its middle left out where it is long: the end often tells pictures apart."""
-    if len(name) <= _LONGEST_NAME:
-        return name
-    half = (_LONGEST_NAME - 3) // 2
-    return f"{name[:half]}...{name[-half:]}"
 
 
 def _duration(seconds: float) -> str:

@@ -38,6 +38,10 @@ View = Callable[[Tiles], Tensor]
 """Returns the features of the control pictures in tiles of equal size: [tiles·P, C', h, w]."""
 
 
+OnTiles = Callable[[int], None]
+"""Told how many tiles a call of the networks has predicted, of all pictures, after each call."""
+
+
 class Call(NamedTuple):
     """The place of one picture in the calls of the networks, on which rounding depends.
 
@@ -154,7 +158,7 @@ def within(timesteps: frozenset[int], inside: TilePredictor, outside: TilePredic
     return lambda latent, timestep, tiles: (inside if timestep in timesteps else outside)(latent, timestep, tiles)
 
 
-def tiled(predict: TilePredictor, tiles: Tiles, batch: int = 1) -> Predictor:
+def tiled(predict: TilePredictor, tiles: Tiles, batch: int = 1, on_tiles: OnTiles = lambda count: None) -> Predictor:
     """Return the predictor of the whole latent, which sums the tiles weighted by their shares.
 
     batch: most tiles in one call; calls are nearly equal in size.
@@ -166,6 +170,7 @@ def tiled(predict: TilePredictor, tiles: Tiles, batch: int = 1) -> Predictor:
         for group in groups:
             for tile, part in zip(group, predict(latent, timestep, group).chunk(len(group)), strict=True):
                 tile.crop(noise).add_(part * tile.share)
+            on_tiles(len(group) * len(latent))
         return noise
 
     return blend

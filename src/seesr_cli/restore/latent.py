@@ -1,16 +1,20 @@
 """Encode pixels to a latent, and decode a latent to pixels, with one VAE."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from torch import Tensor
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
 
 from ..machine.device import memory_returned
 from ..machine.precision import of_vae
 from ..machine.share import ALONE, Share
 from ..sampling.noise import Noise
 from ..sizes import Size
-from ..vae.pieces import Course, Plan, Step, decoding, encoding, run
+from ..vae.pieces import Course, OnPiece, Plan, Step, decoding, encoding, run
 from ..vae.plan import BESIDES, free, plan, whole
 
 LEAST_BUDGET = 2**26
@@ -34,27 +38,30 @@ class Coder:
         self.channels: int = vae.config.latent_channels
 
     @torch.inference_mode()
-    def encode(self, pixels: Tensor, noise: Noise) -> Tensor:
+    def encode(self, pixels: Tensor, noise: Noise, on_piece: OnPiece = lambda done, total: None) -> Tensor:
         """Return a sample of the latent of `pixels`: [1, channels, H/factor, W/factor], float32, scaled for the UNet.
 
         The posterior is sampled, as published, so `noise` is drawn from once.
 
         pixels: [1, 3, H, W], RGB in [0, 1], H and W multiples of `factor`.
+        on_piece: told of the pieces, or of the blocks if the picture goes through whole.
         """
         with memory_returned(self.vae.device):
-            posterior = self._posterior(pixels)
+            posterior = self._posterior(pixels, on_piece)
         mean, deviation = posterior.mean.float(), posterior.std.float()
         return (mean + deviation * noise(mean.shape).to(mean.device)) * self.vae.config.scaling_factor
 
     @torch.inference_mode()
-    def decode(self, latent: Tensor) -> Tensor:
+    def decode(self, latent: Tensor, on_piece: OnPiece = lambda done, total: None) -> Tensor:
         """Return the pixels [1, 3, H, W] of a latent, float32, RGB nominally in [0, 1] and not clamped.
 
         They are on the VAE's device, or on the CPU if they were made in pieces. They are NaN or infinite if the VAE's
         precision has too small a range for the picture; see `decode_in_full_precision`.
+
+        on_piece: as for `encode`.
         """
         with memory_returned(self.vae.device):
-            return self._pixels(latent)
+            return self._pixels(latent, on_piece)
 
     def decode_in_full_precision(self, latent: Tensor) -> Tensor:
         """Return the pixels as `decode` does, computed in float32 whatever the VAE's precision."""
@@ -98,27 +105,30 @@ class Coder:
         small = (size[0] // self.factor, size[1] // self.factor)
         return [self._chosen(encoding(self.vae), size), self._chosen(decoding(self.vae), small)]
 
-    def _posterior(self, pixels: Tensor) -> DiagonalGaussianDistribution:
+    def _posterior(self, pixels: Tensor, on_piece: OnPiece) -> DiagonalGaussianDistribution:
         course, chosen = self._chosen(encoding(self.vae), (pixels.shape[-2], pixels.shape[-1]))
         if chosen is None:
-            return self.vae.encode((2 * pixels - 1).to(self.vae.device, self.vae.dtype)).latent_dist
+            with _blocks_told(self.vae.encoder, on_piece):
+                return self.vae.encode((2 * pixels - 1).to(self.vae.device, self.vae.dtype)).latent_dist
         shape = (1, 2 * self.channels, *course.sizes[-1])
         parameters = torch.empty(shape, dtype=self.vae.dtype, device=self.vae.device)
-        run(course, chosen, lambda box: 2 * box.cut(pixels) - 1, lambda box, part: box.put(parameters, part))
+        run(course, chosen, lambda box: 2 * box.cut(pixels) - 1, lambda box, part: box.put(parameters, part), on_piece)
         return DiagonalGaussianDistribution(parameters)
 
-    def _pixels(self, latent: Tensor) -> Tensor:
+    def _pixels(self, latent: Tensor, on_piece: OnPiece) -> Tensor:
         course, chosen = self._chosen(decoding(self.vae), (latent.shape[-2], latent.shape[-1]))
         scale = self.vae.config.scaling_factor
         if chosen is None:
             unscaled = (latent / scale).to(self.vae.device, self.vae.dtype)
-            return self.vae.decode(unscaled, return_dict=False)[0].float() / 2 + 0.5
+            with _blocks_told(self.vae.decoder, on_piece):
+                return self.vae.decode(unscaled, return_dict=False)[0].float() / 2 + 0.5
         pixels = torch.empty(1, 3, *course.sizes[-1])
         run(
             course,
             chosen,
             lambda box: box.cut(latent) / scale,
             lambda box, part: box.put(pixels, part.float() / 2 + 0.5),
+            on_piece,
         )
         return pixels
 
@@ -127,3 +137,21 @@ class Coder:
         course, device = Course.of(steps, size), self.vae.device
         budget = self._free() if self.budget is None else self.budget
         return course, plan(course, budget, 0 if device.type == "cpu" else free(torch.device("cpu"), self._share))
+
+
+@contextmanager
+def _blocks_told(network: nn.Module, on_piece: OnPiece) -> Iterator[None]:
+    """Tell of each block of `network` when it has been computed, for as long as the block of code runs."""
+    blocks, done = [module for module in network.modules() if isinstance(module, ResnetBlock2D)], 0
+
+    def tick(*_: object) -> None:
+        nonlocal done
+        done += 1
+        on_piece(done, len(blocks))
+
+    hooks = [block.register_forward_hook(tick) for block in blocks]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

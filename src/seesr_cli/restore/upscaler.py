@@ -1,8 +1,9 @@
 """Take pictures through all stages of SeeSR, in the order of the paper's figure; sample several at once."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
@@ -26,6 +27,7 @@ from ..weights import locate
 from .colour import align
 from .denoise import (
     Call,
+    OnTiles,
     Prediction,
     Predictor,
     RowPredictor,
@@ -47,8 +49,18 @@ from .sampled import Developed, PreparedPicture, Restored, Sampled, Wanted
 from .switches import Switches
 from .tag import Reader, Reading, assemble, edited
 
+Phase = Literal["read", "encode", "denoise", "decode", "write"]
+"""What is done with a picture, in this order; the last one is for those who write it."""
+
 OnStep = Callable[[int, int], None]
 """Told (steps done, steps in all), before the first step and after each."""
+
+OnProgress = Callable[[Phase, int, int], None]
+"""Told the phase of a picture, and how many of its parts of how many are done: tiles over all steps, or pieces."""
+
+
+def silent(phase: Phase, done: int, total: int) -> None:
+    """Tell nobody of the progress."""
 
 
 class _Start(NamedTuple):
@@ -155,9 +167,10 @@ class Upscaler:
         settings: Settings,
         tags: tuple[str, ...] | None = None,
         on_step: OnStep = lambda done, total: None,
+        on_progress: OnProgress = silent,
     ) -> Sampled:
         """Return the denoised latent of one picture; as `sample_together`."""
-        return self.sample_together([Wanted(picture, tags)], settings, on_step)[0]
+        return self.sample_together([Wanted(picture, tags)], settings, on_step, on_progress=on_progress)[0]
 
     def sample_together(
         self,
@@ -165,6 +178,7 @@ class Upscaler:
         settings: Settings,
         on_step: OnStep = lambda done, total: None,
         batch_size: int | None = None,
+        on_progress: OnProgress = silent,
     ) -> list[Sampled]:
         """Return the denoised latent of each picture, all predicted in the same calls of the networks.
 
@@ -174,7 +188,7 @@ class Upscaler:
         batch_size: most tiles, of all pictures, in one call; None: as many as memory holds.
         """
         # 1. Read each picture, write its prompt, encode it and add noise.
-        starts = [self._start(each, settings) for each in wanted]
+        starts = [self._start(each, settings, on_progress) for each in wanted]
         notes: list[str] = []
 
         # 2. Put the pictures into one batch.
@@ -184,13 +198,23 @@ class Upscaler:
         noise = together([start.noise for start in starts])
 
         # 3. Choose the tiling and the calls of the networks. Both shrink if memory runs out in a step.
-        prediction = self.predictor(frames, guide, settings, batch_size)
+        tiles_done = steps_done = 0
+
+        def on_tiles(count: int) -> None:
+            nonlocal tiles_done
+            tiles_done += count
+            tiles = len(wanted) * grid(self._latent_size(_size(frames)), *prediction.tiling).count
+            before = steps_done * tiles
+            on_progress("denoise", before + min(tiles_done, tiles), settings.steps * tiles)
+
+        prediction = self.predictor(frames, guide, settings, batch_size, on_tiles)
 
         def give_up() -> str | None:
-            nonlocal prediction
+            nonlocal prediction, tiles_done
+            tiles_done = 0
             self.graphs.forget()
             said = self.limits.lower(prediction, self._latent_size(_size(frames)))
-            prediction = self.predictor(frames, guide, settings, batch_size)
+            prediction = self.predictor(frames, guide, settings, batch_size, on_tiles)
             return said
 
         def predict(noisy: Tensor, timestep: int) -> Tensor:
@@ -202,10 +226,11 @@ class Upscaler:
 
         # 4. Denoise, step by step.
         on_step(0, settings.steps)
+        on_progress("denoise", 0, settings.steps)
         steps = denoise(latent, predict, self.schedule(settings), noise, self.switches)
-        for done, after in enumerate(steps, start=1):
-            latent = after
-            on_step(done, settings.steps)
+        for steps_done, after in enumerate(steps, start=1):
+            latent, tiles_done = after, 0
+            on_step(steps_done, settings.steps)
 
         # 5. Give each picture its own latent, and how it was made.
         return [
@@ -214,14 +239,16 @@ class Upscaler:
         ]
 
     @torch.inference_mode()
-    def develop(self, latent: Tensor, picture: PreparedPicture, settings: Settings) -> Developed:
+    def develop(
+        self, latent: Tensor, picture: PreparedPicture, settings: Settings, on_progress: OnProgress = silent
+    ) -> Developed:
         """Return the pixels and the alpha of the result. Raises as `upscale` does.
 
         latent: of `picture`, as sampled or recalled.
         """
         notes: list[str] = []
         # 1. Decode the latent.
-        decoded = enduring(lambda: self._decode(latent, notes), self._lower_coder, notes)
+        decoded = enduring(lambda: self._decode(latent, notes, on_progress), self._lower_coder, notes)
         # 2. Take the padding away, and the colours from the input.
         frame = picture.frame
         pixels = frame.crop(decoded).cpu().clamp_(0, 1)
@@ -236,17 +263,19 @@ class Upscaler:
 
     # --- the stages ----------------------------------------------------------------------------------------------
 
-    def _start(self, wanted: Wanted, settings: Settings) -> _Start:
+    def _start(self, wanted: Wanted, settings: Settings, on_progress: OnProgress) -> _Start:
         """Return what the picture's denoising starts from."""
         noise, notes = seeded(settings.seed), list[str]()
         # 1. Read the picture, and let the person's tags win.
+        on_progress("read", 0, 1)
         read = self.reader.read(wanted.picture.pixels)
         reading = edited(read, wanted.tags, settings.tag_threshold, settings.drop_tags, settings.add_tags)
         # 2. Compose the prompt from as many tags as there is room for.
         names, certainty = [tag.name for tag in reading.tags], [tag.certainty for tag in reading.tags]
         fitted = self.scribe.fit(names, certainty, settings.prompt, settings.negative)
         # 3. Encode the frame and add noise; encode the prompt.
-        latent = enduring(lambda: self.start(wanted.picture.frame, settings, noise), self._lower_coder, notes)
+        frame = wanted.picture.frame
+        latent = enduring(lambda: self.start(frame, settings, noise, on_progress), self._lower_coder, notes)
         guide = self.guide(fitted.prompt, reading, settings)
         if fitted.left_out:
             notes.append(f"The prompt has no room for all tags; left out: {', '.join(fitted.left_out)}.")
@@ -256,13 +285,15 @@ class Upscaler:
             notes.append(f"The negative prompt is too long; its end is not used: {lost!r}.")
         return _Start(reading, fitted, guide, latent, noise, notes)
 
-    def start(self, frame: Frame, settings: Settings, noise: Noise) -> Tensor:
+    def start(self, frame: Frame, settings: Settings, noise: Noise, on_progress: OnProgress = silent) -> Tensor:
         """Return the latent at which denoising begins, [1, C, H, W], float32."""
         if settings.start == "noise":
             height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
             return noise(torch.Size((1, self.coder.channels, height, width))).to(self.unet.device)
         self._make_room(_size(frame.pixels))
-        return begin(self.coder.encode(frame.pixels, noise), self.schedule(settings), noise)
+        on_progress("encode", 0, 1)
+        encoded = self.coder.encode(frame.pixels, noise, partial(on_progress, "encode"))
+        return begin(encoded, self.schedule(settings), noise)
 
     def guide(self, prompt: Prompt, reading: Reading, settings: Settings) -> Guide:
         """Return what the networks attend to: rows (negative, positive) with guidance, else the positive row alone."""
@@ -283,7 +314,14 @@ class Upscaler:
         rows = 2 if settings.guidance > 1 else 1
         return max(1, self.limits.tiles_a_call(self._device, laid, rows, batch_size) // laid.count)
 
-    def predictor(self, frames: Tensor, guide: Guide, settings: Settings, batch_size: int | None = None) -> Prediction:
+    def predictor(
+        self,
+        frames: Tensor,
+        guide: Guide,
+        settings: Settings,
+        batch_size: int | None = None,
+        on_tiles: OnTiles = lambda count: None,
+    ) -> Prediction:
         """Return what predicts the noise in the latents of several pictures, within the limits of memory.
 
         frames: [P, 3, H, W], RGB in [0, 1].
@@ -304,7 +342,7 @@ class Upscaler:
             count = share.stop - share.start
             own = Guide(*(read[rows * share.start : rows * share.stop] for read in guide))
             each = min(max(1, most // count), laid.count)
-            predictors.append(tiled(self._tile_predictor(frames[share], own, settings), tiles, each))
+            predictors.append(tiled(self._tile_predictor(frames[share], own, settings), tiles, each, on_tiles))
             calls += [Call(count * each, place) for place in range(count)]
         predict = predictors[0] if len(shares) == 1 else apart(predictors, shares)
         return Prediction(predict, tiling, tuple(calls))
@@ -326,11 +364,12 @@ class Upscaler:
                 predict = within(chosen, predict, under(Guide(guide.text[1::2], guide.image[1::2])))
         return predict
 
-    def _decode(self, latent: Tensor, notes: list[str]) -> Tensor:
+    def _decode(self, latent: Tensor, notes: list[str], on_progress: OnProgress) -> Tensor:
         """Return the pixels of `latent`, all finite."""
         height, width = _size(latent)
         self._make_room((height * self.coder.factor, width * self.coder.factor))
-        if (decoded := self.coder.decode(latent)).isfinite().all():
+        on_progress("decode", 0, 1)
+        if (decoded := self.coder.decode(latent, partial(on_progress, "decode"))).isfinite().all():
             return decoded
         if (decoded := self.coder.decode_in_full_precision(latent)).isfinite().all():
             notes.append("The picture was decoded again in fp32: it went beyond the range of 16 bits.")

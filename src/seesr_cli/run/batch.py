@@ -133,8 +133,12 @@ def _sample_group(session: Session, group: list[InProgress]) -> None:
         for begun in group:
             session.watch.stepped(begun.job.source.path, done, total)
 
+    def advanced(phase: str, done: int, total: int) -> None:
+        for begun in group:
+            session.watch.advanced(begun.job.source.path, phase, done, total)
+
     try:
-        found = _sample(session, group, stepped)
+        found = _sample(session, group, stepped, advanced)
     except Exception as error:
         if len(group) == 1:
             group[0].failure = error
@@ -149,7 +153,12 @@ def _sample_group(session: Session, group: list[InProgress]) -> None:
         begun.after = (time.monotonic() - steps[-1]) / len(group)
 
 
-def _sample(session: Session, group: list[InProgress], stepped: Callable[[int, int], None]) -> "list[Sampled]":
+def _sample(
+    session: Session,
+    group: list[InProgress],
+    stepped: Callable[[int, int], None],
+    advanced: Callable[[str, int, int], None],
+) -> "list[Sampled]":
     from ..restore.sampled import Wanted
 
     upscaler, like, first = session.upscaler(), session.request.like, group[0]
@@ -157,9 +166,9 @@ def _sample(session: Session, group: list[InProgress], stepped: Callable[[int, i
     if first.repeats and like is not None:
         # Rounding can depend on the number of tiles in a call, and on the place among them: fill both with copies.
         count = upscaler.pictures_a_call(first.prepared.sizes.padded, first.settings, like.batch_size)
-        copies = upscaler.sample_together(count * wanted, first.settings, stepped, like.batch_size)
+        copies = upscaler.sample_together(count * wanted, first.settings, stepped, like.batch_size, advanced)
         return [copies[min(like.batch_place, count - 1)]]
-    return upscaler.sample_together(wanted, first.settings, stepped, session.request.batch_size)
+    return upscaler.sample_together(wanted, first.settings, stepped, session.request.batch_size, advanced)
 
 
 def _keep_latent(session: Session, begun: InProgress, sampled: "Sampled") -> "Sampled":

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,7 +58,10 @@ def _develop(session: Session, begun: InProgress) -> _Result:
         failure, begun.failure = begun.failure, None  # the exception refers to the picture: leave no cycle behind
         raise failure
     assert begun.sampled is not None
-    developed = session.upscaler().develop(begun.sampled.latent, begun.prepared, session.request.settings)
+    advanced = partial(session.watch.advanced, begun.job.source.path)
+    settings = session.request.settings
+    developed = session.upscaler().develop(begun.sampled.latent, begun.prepared, settings, advanced)
+    advanced("write", 0, 1)
     record = _record(session, begun, begun.sampled)
     notes = begun.tagged.notes + picture.notes + begun.sampled.notes + developed.notes
     packet: bytes | None = provenance.embed(picture.xmp, record)

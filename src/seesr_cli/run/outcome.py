@@ -61,6 +61,9 @@ class Watch(Protocol):
     def stepped(self, source: Path, done: int, total: int) -> None:
         """The picture `source` has `done` of its `total` denoising steps."""
 
+    def advanced(self, source: Path, phase: str, done: int, total: int) -> None:
+        """The picture `source` has `done` of `total` parts of a phase: read, encode, denoise, decode or write."""
+
     def note(self, text: str) -> None:
         """The sentence `text` concerns the whole run, or the rest of it."""
 

@@ -8,6 +8,7 @@ because a picture is thousands of short calls from Python, for which threads wou
 import multiprocessing
 import os
 import signal
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 10
 """Seconds that a worker gets to end after SIGTERM, before it is killed."""
+
+TELLING_SECONDS = 0.2
+"""Between two messages about the progress within a phase."""
 
 
 @dataclass
@@ -207,6 +211,7 @@ class _Afar:
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
+        self._told = 0.0
 
     def started(self, source: Path, target: Path | None) -> None:
         self._pipe.send(("started", source, target))
@@ -216,6 +221,11 @@ class _Afar:
 
     def stepped(self, source: Path, done: int, total: int) -> None:
         self._pipe.send(("stepped", source, done, total))
+
+    def advanced(self, source: Path, phase: str, done: int, total: int) -> None:
+        if done in (0, total) or time.monotonic() - self._told >= TELLING_SECONDS:
+            self._told = time.monotonic()
+            self._pipe.send(("advanced", source, phase, done, total))
 
     def note(self, text: str) -> None:
         self._pipe.send(("note", text))

@@ -54,6 +54,9 @@ class Box(NamedTuple):
 Source = Callable[[Box], Tensor]
 Sink = Callable[[Box, Tensor], None]
 
+OnPiece = Callable[[int, int], None]
+"""Told (pieces done, pieces in all), after each."""
+
 
 class Layer(NamedTuple):
     """A convolution of silu(norm(x)), in which x is doubled in both directions first where it `doubles`.
@@ -314,57 +317,85 @@ class Plan(NamedTuple):
     overhead: float
 
 
-def run(course: Course, plan: Plan, source: Source, sink: Sink) -> None:
+def run(course: Course, plan: Plan, source: Source, sink: Sink, on_piece: OnPiece = lambda done, total: None) -> None:
     """Give to `sink`, box by box, what the steps of `course` make of a map of which `source` returns any box.
 
     Both see tensors [1, C, h, w] of the networks' type and on their device; the boxes given to `sink` cover the output
     once. With an exact plan it is what the networks give to rounding, but for attention above GLOBAL² positions.
+    on_piece: told how many pieces of how many are done, over all steps, after each.
     """
+    total, done = sum(len(_boxes(course, plan, index)) for index in range(len(course.steps))), 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        on_piece(done, total)
+
     given: Rest | None = None
     kept: Rest | None = None
     index = 0
     while index < len(course.steps):
         step = course.steps[index]
         if plan.first <= index < plan.last:
-            given = _joined(course, plan, given, source, sink)
+            given = _joined(course, plan, given, source, sink, tick)
             index = plan.last
         elif isinstance(step, Attention):
             assert given is not None
             _attend(step, given, course)
+            tick()
             index += 1
         else:
             kept = given if step.keeps else kept
-            given = _convolved(course, index, plan, given, kept, source, sink)
+            given = _convolved(course, index, plan, given, kept, source, sink, tick)
             kept = None if step.adds else kept
             index += 1
 
 
 def _convolved(
-    course: Course, index: int, plan: Plan, given: Rest | None, kept: Rest | None, source: Source, sink: Sink
+    course: Course,
+    index: int,
+    plan: Plan,
+    given: Rest | None,
+    kept: Rest | None,
+    source: Source,
+    sink: Sink,
+    tick: Callable[[], None],
 ) -> Rest | None:
     """Return what a layer makes of `given`, or of the source if None; the last layer's goes to the sink."""
-    layer, size = course.layer(index), course.sizes[index + 1]
+    layer = course.layer(index)
     norms = {} if layer.norm is None or given is None else {index: given.moments.norm(layer.norm)}
     made = None
     if index + 1 < len(course.steps):
         # What is added to, or is as large and not needed any more, is written over.
         over = (given if layer.shortcut else kept) if layer.adds else None
         made = _rest(course, index + 1, plan) if over is None else over.anew()
-    boxes = grid(size, (plan.rows[index], size[1]))
+    boxes = _boxes(course, plan, index)
     added = kept if layer.adds else None
-    _fill(
-        course, (index, index + 1), boxes, given.read if given else source, made.write if made else sink, norms, added
-    )
+    read, write = given.read if given else source, made.write if made else sink
+    _fill(course, (index, index + 1), boxes, read, write, norms, added, tick)
     return made
 
 
-def _joined(course: Course, plan: Plan, given: Rest | None, source: Source, sink: Sink) -> Rest | None:
+def _boxes(course: Course, plan: Plan, index: int) -> Sequence[Box]:
+    """Return the pieces that a step's output is made in; the joined steps' are those of their first one."""
+    size = course.sizes[index + 1]
+    if index == plan.first < plan.last:
+        return grid(course.sizes[plan.last], plan.piece)
+    if plan.first < index < plan.last:
+        return ()
+    if isinstance(course.steps[index], Attention):
+        return (Box(0, 0, *size),)
+    return grid(size, (plan.rows[index], size[1]))
+
+
+def _joined(
+    course: Course, plan: Plan, given: Rest | None, source: Source, sink: Sink, tick: Callable[[], None]
+) -> Rest | None:
     """Return what the joined steps make of `given`, or of the source if None; if they end all, it goes to the sink."""
     span, read = (plan.first, plan.last), given.read if given else source
     norms = _estimated(course, span, plan.reduction, read)
     made = _rest(course, plan.last, plan) if plan.last < len(course.steps) else None
-    boxes = grid(course.sizes[plan.last], plan.piece)
-    _fill(course, span, boxes, read, made.write if made else sink, norms, None)
+    _fill(course, span, _boxes(course, plan, plan.first), read, made.write if made else sink, norms, None, tick)
     return made
 
 
@@ -401,6 +432,7 @@ def _fill(
     write: Sink,
     norms: dict[int, Norm],
     kept: Rest | None,
+    tick: Callable[[], None],
 ) -> None:
     """Give `write` all `boxes` of what the steps of `span` make of what `read` returns."""
     late: tuple[Box, Tensor] | None = None
@@ -410,6 +442,7 @@ def _fill(
         if late is not None:
             write(*late)
         late = box, part
+        tick()
     if late is not None:
         write(*late)
 
