@@ -111,16 +111,16 @@ def test_pictures_of_different_sizes_are_refused() -> None:
 
 
 @pytest.mark.parametrize("picture", [noise(96, 100), np.zeros((200, 200, 3), np.uint8)])
-def test_niqe_says_what_it_has_no_meaning_for(picture: Pixels) -> None:
-    with pytest.raises(PictureError, match="NIQE"):
-        niqe(picture)
+def test_niqe_has_no_value_for_pictures_too_small_or_without_texture(picture: Pixels) -> None:
+    assert niqe(picture) is None
 
 
 def test_niqe_tells_a_photograph_from_noise_and_from_blur() -> None:
     picture = read(Path(__file__).parents[1] / "golden/metrics/0_reference.png")[0]
     blurred = enlarged(enlarged(picture, 64, 64), 256, 256)
-    assert niqe(picture) < niqe(blurred)
-    assert niqe(picture) < niqe(noise(256, 256))
+    values = [niqe(each) for each in (picture, blurred, noise(256, 256))]
+    assert None not in values
+    assert min(values, key=lambda value: value or 0.0) == values[0]
 
 
 def test_half_the_size_is_the_bicubic_reduction_of_pillow_within_its_rounding() -> None:

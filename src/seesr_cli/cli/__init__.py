@@ -12,8 +12,8 @@ import typer
 
 from .. import __version__
 from ..errors import SeesrError
-from . import tags, upscale, weights
-from .config import Command, Group
+from . import evaluate, tags, upscale, weights
+from .config import Command, Group, Plain
 
 app = typer.Typer(
     name="seesr",
@@ -54,6 +54,12 @@ TAGS_EXAMPLES = """\
   seesr tags holiday/ --json > tags.jsonl"""
 app.command(no_args_is_help=True, epilog=UPSCALE_EXAMPLES, cls=Command)(upscale.upscale)
 app.command(no_args_is_help=True, epilog=TAGS_EXAMPLES, cls=Command)(tags.tags)
+EVALUATE_EXAMPLES = """\
+[bold]Examples[/bold]
+  seesr evaluate restored/ --input holiday/
+  seesr evaluate restored/ --reference originals/ --metrics psnr,ssim,niqe --out measured.json
+  seesr evaluate restored/ --reference originals/ --against others/ --csv worst-first.csv"""
+app.command(no_args_is_help=True, epilog=EVALUATE_EXAMPLES, cls=Plain)(evaluate.evaluate)
 app.add_typer(weights.app)
 
 

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from ..errors import PictureError
 from .fidelity import Plane, luma
 from .pixels import Pixels
 
@@ -51,20 +50,17 @@ def _ratios() -> Plane:
     return np.array([math.exp(2 * math.lgamma(2 / a) - math.lgamma(1 / a) - math.lgamma(3 / a)) for a in _SHAPES])
 
 
-def niqe(pixels: Pixels) -> float:
-    """Return NIQE of the picture. Raises PictureError for fewer than two blocks of 96 x 96."""
+def niqe(pixels: Pixels) -> float | None:
+    """Return NIQE of the picture; None for fewer than two blocks of 96 x 96 that have texture."""
     rows, columns = pixels.shape[0] // BLOCK, pixels.shape[1] // BLOCK
     if rows * columns < 2:
-        height, width = pixels.shape[:2]
-        raise PictureError(
-            f"NIQE needs two blocks of {BLOCK} x {BLOCK} pixels, and the picture has {width} x {height}."
-        )
+        return None
     plane = np.rint(luma(pixels[: rows * BLOCK, : columns * BLOCK]))
     features = np.concatenate([_features(plane, BLOCK), _features(halved(plane), BLOCK // 2)], axis=1)
     prior = _prior()
     whole = features[~np.isnan(features).any(axis=1)]
     if len(whole) < 2:
-        raise PictureError("NIQE has no meaning for a picture without texture.")
+        return None
     difference = prior.mean - np.nanmean(features, axis=0)
     covariance = (prior.covariance + np.cov(whole, rowvar=False)) / 2
     return float(np.sqrt(difference @ np.linalg.pinv(covariance) @ difference))

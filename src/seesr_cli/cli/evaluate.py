@@ -1,0 +1,121 @@
+"""`seesr evaluate`: measure results."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from . import options
+
+AGAINST, WRITTEN = "What to measure against", "Result"
+
+Results = Annotated[
+    Path, typer.Argument(metavar="RESULTS", help="A folder of results, or one result.", show_default=False)
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option("--reference", metavar="HR", help="The true pictures, as large.", rich_help_panel=AGAINST),
+]
+Input = Annotated[
+    Path | None,
+    typer.Option("--input", metavar="LR", help="The pictures that were restored.", rich_help_panel=AGAINST),
+]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        "--against", metavar="RESULTS2", help="Another run's results, to compare with.", rich_help_panel=AGAINST
+    ),
+]
+Metrics = Annotated[
+    str,
+    typer.Option(
+        "--metrics",
+        metavar="NAMES",
+        help=f"fast (all that can be had), or of psnr, ssim, niqe, consistency, drift. {options.default('fast')}",
+        show_default=False,
+    ),
+]
+Csv = Annotated[
+    Path | None,
+    typer.Option("--csv", metavar="FILE", help="Write a line a picture, the worst first.", rich_help_panel=WRITTEN),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Write everything that was measured, as JSON.", rich_help_panel=WRITTEN),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print everything as one JSON object.", rich_help_panel=options.REPORT)
+]
+
+
+def evaluate(
+    results: Results,
+    reference: Reference = None,
+    source: Input = None,
+    against: Against = None,
+    metrics: Metrics = "fast",
+    csv: Csv = None,
+    out: Out = None,
+    as_json: AsJson = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Measure results as the papers do, and how far they depart from their inputs.
+
+    Pictures pair by name, with or without _x4, _result and _reference.
+    """
+    for path in (csv, out):
+        _check_place(path)
+    if csv is not None and csv == out:
+        raise UsageError(f"--csv and --out both name {csv}: give two names.")
+    from ..evaluate.pairs import pair
+    from ..evaluate.protocol import Needs, chosen
+
+    given: dict[Needs, Path | None] = {"reference": reference, "input": source}
+    names, notes = chosen(metrics, frozenset({"result", *(need for need, path in given.items() if path is not None)}))
+    pairs = pair(results, reference, source, against)
+
+    from ..evaluate import summary
+    from ..evaluate.measure import measure
+    from ..files import replacing
+    from ..report import evaluation
+    from ..report.screen import complain
+
+    if not quiet:
+        for text in notes:
+            evaluation.note(text)
+    measured = []
+    for one in evaluation.watched(measure(pairs, names), len(pairs), quiet):
+        measured.append(one)
+        for text in one.failures:
+            complain(text)
+        for text in () if quiet else one.notes:
+            evaluation.note(text)
+    content = summary.document(measured, names, notes)
+    if out is not None:
+        with replacing(out, overwrite=True) as file:
+            file.write(json.dumps(content, indent=1, allow_nan=False).encode())
+    if csv is not None:
+        with replacing(csv, overwrite=True) as file:
+            file.write(summary.table(measured, names).encode("utf-8", "surrogateescape"))
+    if as_json:
+        evaluation.document(content)
+    else:
+        evaluation.show(measured, names)
+    if any(one.failures for one in measured):
+        raise typer.Exit(1)
+
+
+def _check_place(path: Path | None) -> None:
+    """Raise UsageError for a file that could not be written; after an hour it would be too late."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name a file.")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"The folder {path.absolute().parent} is not there: make it, or name another.")
+    if path.suffix.lower() not in (".json", ".csv", ".txt") and os.path.lexists(path):
+        raise UsageError(f"{path} is already there and may be something else: end the name with .json or .csv.")

@@ -1,0 +1,109 @@
+"""Measure pairs of pictures, one after the other: memory does not grow with their number."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import PictureError
+from . import fidelity
+from .consistency import FOREIGN, Box, Consistency, consistency
+from .niqe import niqe
+from .pairs import Pair
+from .pixels import Pixels, read
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One picture, measured.
+
+    values: by name of the metric; infinite where pictures are equal.
+    against: the same of the rival, where there is one.
+    worst: the block that departs most from the input, and by how much, in 255ths.
+    notes: what the person should know. failures: a sentence for each metric that could not be measured.
+    """
+
+    pair: Pair
+    values: dict[str, float] = field(default_factory=dict)
+    against: dict[str, float] = field(default_factory=dict)
+    worst: tuple[Box, float] | None = None
+    notes: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+
+def measure(pairs: Sequence[Pair], metrics: Sequence[str]) -> Iterator[Measured]:
+    """Yield every pair, measured; what cannot be measured is said in its failures."""
+    for pair in pairs:
+        yield _measured(pair, metrics)
+
+
+def _measured(pair: Pair, metrics: Sequence[str]) -> Measured:
+    notes: list[str] = []
+    try:
+        result, reference, source, rival = (_read(path, notes) for path in pair[1:])
+    except PictureError as error:
+        return Measured(pair, failures=(str(error),))
+    assert result is not None
+    failures: list[str] = []
+    values, departs = _values(pair.result, result, reference, source, metrics, failures)
+    against: dict[str, float] = {}
+    if pair.against is not None and rival is not None:
+        against, _ = _values(pair.against, rival, reference, source, metrics, failures)
+    if departs is not None and departs.psnr < FOREIGN:
+        notes.append(
+            f"{pair.result} departs far from {pair.input} ({departs.psnr:.1f} dB): is it a result of another picture?"
+        )
+    if values.get("psnr") == math.inf:
+        notes.append(f"{pair.result} equals its reference: PSNR is infinite, and not part of the mean.")
+    if "niqe" in metrics and "niqe" not in values and not failures:
+        notes.append(f"{pair.result} has no NIQE, which needs two blocks of 96 x 96 pixels with texture.")
+    if reference is not None and (grey := _is_grey(result)) != _is_grey(reference):
+        kinds = ("grey", "in colours") if grey else ("in colours", "grey")
+        notes.append(f"{pair.result} is {kinds[0]} and {pair.reference} is {kinds[1]}: is that meant?")
+    worst = (departs.box, departs.worst) if departs is not None else None
+    return Measured(pair, values, against, worst, tuple(notes), tuple(failures))
+
+
+def _is_grey(pixels: Pixels) -> bool:
+    return bool((pixels == pixels[:, :, :1]).all())
+
+
+def _read(path: Path | None, notes: list[str]) -> Pixels | None:
+    """Return the pixels of a picture, and add remarks on it to `notes`."""
+    if path is None:
+        return None
+    pixels, remarks = read(path)
+    notes += [f"{path}: {remark}" for remark in remarks]
+    return pixels
+
+
+def _values(
+    path: Path,
+    result: Pixels,
+    reference: Pixels | None,
+    source: Pixels | None,
+    metrics: Sequence[str],
+    failures: list[str],
+) -> tuple[dict[str, float], Consistency | None]:
+    """Return the metrics of one result; a sentence is added to `failures` for each that it has not."""
+    departs = consistency(result, source) if source is not None else None
+    found: dict[str, float | None] = {}
+    for metric in metrics:
+        try:
+            match metric:
+                case "psnr" if reference is not None:
+                    found[metric] = fidelity.psnr(result, reference)
+                case "ssim" if reference is not None:
+                    found[metric] = fidelity.ssim(result, reference)
+                case "niqe":
+                    found[metric] = niqe(result)
+                case "consistency" if departs is not None:
+                    found[metric] = departs.psnr
+                case "drift" if departs is not None:
+                    found[metric] = departs.drift
+        except PictureError as error:
+            failures.append(f"{path}: {metric}: {error}")
+    values = {metric: value for metric, value in found.items() if value is not None}
+    if not values and not failures:
+        failures.append(f"{path}: nothing of it can be measured: NIQE needs two blocks of 96 x 96 pixels with texture.")
+    return values, departs

@@ -1,0 +1,85 @@
+"""What was measured, put together: means and intervals, as JSON and CSV."""
+
+import csv
+import io
+import math
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from .. import __version__
+from .measure import Measured
+from .protocol import METRICS, PROTOCOL
+from .statistics import RESAMPLES, SEED, Comparison, Interval, compare, interval, mean
+
+
+def values_of(measured: Sequence[Measured], metric: str) -> list[float]:
+    """Return a metric of every picture that has it."""
+    return [one.values[metric] for one in measured if metric in one.values]
+
+
+def comparison(measured: Sequence[Measured], metric: str) -> Comparison | None:
+    """Return how the results compare with their rivals, over the pictures where both were measured."""
+    both = [one for one in measured if metric in one.values and metric in one.against]
+    return compare([one.values[metric] for one in both], [one.against[metric] for one in both], METRICS[metric].higher)
+
+
+def document(measured: Sequence[Measured], metrics: Sequence[str], notes: Sequence[str]) -> dict[str, Any]:
+    """Return all that was measured, for JSON; what is infinite or was not measured is None."""
+    means = {metric: mean(values_of(measured, metric)) for metric in metrics}
+    content: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "versions": {"seesr": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "numpy", "pillow")},
+        "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": 0.95},
+        "metrics": {name: METRICS[name]._asdict() for name in metrics},
+        "pictures": [_picture(one, metrics) for one in measured],
+        "mean": means,
+        "interval": {metric: _listed(interval(values_of(measured, metric))) for metric in metrics},
+        "notes": list(notes),
+    }
+    if any(one.pair.against for one in measured):
+        content["against"] = {metric: _compared(comparison(measured, metric)) for metric in metrics}
+    return content
+
+
+def _picture(one: Measured, metrics: Sequence[str]) -> dict[str, Any]:
+    content: dict[str, Any] = {"name": one.pair.name, "result": str(one.pair.result)}
+    content |= {metric: _finite(one.values.get(metric)) for metric in metrics}
+    if one.worst is not None:
+        content["worst_block"] = {**one.worst[0]._asdict(), "departure": one.worst[1]}
+    if one.pair.against is not None:
+        content["against"] = {metric: _finite(one.against.get(metric)) for metric in metrics}
+    return content | {"notes": list(one.notes), "failures": list(one.failures)}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _listed(found: Interval | None) -> list[float] | None:
+    return None if found is None else list(found)
+
+
+def _compared(found: Comparison | None) -> dict[str, Any] | None:
+    return None if found is None else {**found._asdict(), "interval": list(found.interval)}
+
+
+def table(measured: Sequence[Measured], metrics: Sequence[str]) -> str:
+    """Return CSV with a line for every picture, the worst by the first metric before the others."""
+    rivals = [f"{metric}_against" for metric in metrics] if any(one.pair.against for one in measured) else []
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    writer.writerow(["name", "result", *metrics, *rivals, "notes"])
+    for one in worst_first(measured, metrics[0]):
+        values = [one.values.get(metric, "") for metric in metrics]
+        others = [one.against.get(metric, "") for metric in metrics] if rivals else []
+        writer.writerow([one.pair.name, one.pair.result, *values, *others, " ".join((*one.failures, *one.notes))])
+    return stream.getvalue()
+
+
+def worst_first(measured: Sequence[Measured], metric: str) -> list[Measured]:
+    """Return the pictures, the worst by `metric` first; those without it come before all."""
+    sign = 1 if METRICS[metric].higher else -1
+    return sorted(measured, key=lambda one: sign * one.values[metric] if metric in one.values else -math.inf)

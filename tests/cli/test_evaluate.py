@@ -1,0 +1,236 @@
+"""`seesr evaluate`, from arguments to what is printed and written."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seesr_cli.cli import main
+
+RECORDING = Path(__file__).parents[1] / "golden/metrics"
+
+
+def evaluate(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["seesr", "evaluate", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def picture(path: Path, size: tuple[int, int] = (128, 96), seed: int = 0, mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).convert(mode).save(path)
+    return path
+
+
+def pairs(folder: Path, count: int = 3) -> tuple[Path, Path]:
+    """Results and inputs, the results enlarged by bicubic."""
+    for number in range(count):
+        small = picture(folder / f"lr/{number}.png", seed=number)
+        large = folder / f"hr/{number}_x4.png"
+        large.parent.mkdir(exist_ok=True)
+        with Image.open(small) as source:
+            source.resize((512, 384), Image.Resampling.BICUBIC).save(large)
+    return folder / "hr", folder / "lr"
+
+
+def test_the_recording_is_measured_as_it_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "F.json"
+    code = evaluate(monkeypatch, RECORDING, "--reference", RECORDING, "--metrics", "psnr,ssim,niqe", "--out", out)
+    content = json.loads(out.read_text())
+    rows = {str(row["pair"]): row for row in json.loads((RECORDING / "metrics.json").read_text())["rows"]}
+    assert code == 0
+    assert {one["name"] for one in content["pictures"]} == rows.keys()
+    for one in content["pictures"]:
+        row = rows[one["name"]]
+        assert one["psnr"] == (None if row["psnr_y"] is None else pytest.approx(row["psnr_y"], abs=1e-3))
+        assert one["ssim"] == pytest.approx(row["ssim_y"], abs=1e-5)
+        if "niqe_result" in row:
+            assert one["niqe"] == pytest.approx(row["niqe_result"], rel=1e-3)
+        if one["psnr"] is None:
+            assert any("PSNR is infinite" in note for note in one["notes"])
+    finite = [row["psnr_y"] for row in rows.values() if row["psnr_y"] is not None]
+    assert content["mean"]["psnr"] == pytest.approx(np.mean(finite), abs=1e-3)
+    assert content["interval"]["ssim"][0] < content["mean"]["ssim"] < content["interval"]["ssim"][1]
+    assert "YCbCr" in content["protocol"]
+
+
+def test_one_run_is_compared_with_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results, inputs = pairs(tmp_path, 5)
+    others = shutil.copytree(results, tmp_path / "others")
+    for path in others.iterdir():
+        with Image.open(path) as source:
+            worse = np.asarray(source) // 2 + 40
+        Image.fromarray(worse.astype(np.uint8)).save(path)
+    table = tmp_path / "table.csv"
+    both = ("--input", inputs, "--against", others)
+    code = evaluate(monkeypatch, results, *both, "--metrics", "consistency", "--csv", table, "--json")
+    content = json.loads(capfd.readouterr().out)
+    assert code == 0
+    against = content["against"]["consistency"]
+    assert (against["wins"], against["ties"], against["losses"]) == (5, 0, 0)
+    assert against["p"] == pytest.approx(2 / 32)
+    assert 0 < against["interval"][0] <= against["difference"] <= against["interval"][1]
+    lines = list(csv.DictReader(table.read_text().splitlines()))
+    values = [float(line["consistency"]) for line in lines]
+    assert values == sorted(values)
+    assert len(values) == 5
+
+
+def test_lines_in_a_pipe_are_separated_by_tabs_and_say_what_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results, inputs = pairs(tmp_path)
+    assert evaluate(monkeypatch, results, "--input", inputs) == 0
+    shown = capfd.readouterr()
+    assert [line.split("\t")[:2] for line in shown.out.splitlines()] == [
+        ["niqe", "3"],
+        ["consistency", "3"],
+        ["drift", "3"],
+    ]
+    assert "Not measured: psnr, ssim, which need the references: give --reference DIR." in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["hr", "--metrics", "psnr"], "psnr needs the references: give --reference DIR."),
+        (["hr", "--metrics", "consistency"], "consistency needs the inputs: give --input DIR."),
+        (["hr", "--metrics", "psmr"], "--metrics psmr is not known"),
+        (["hr", "--metrics", ","], "--metrics names nothing"),
+        (["gone"], "gone is not there"),
+        (["empty"], "empty holds no pictures"),
+        (["hr", "--input", "empty"], "empty holds no pictures"),
+        (["hr", "--input", "one"], "one holds nothing for hr/1_x4.png, hr/2_x4.png"),
+        (["one", "--input", "lr"], "one holds no result for lr/1.png, lr/2.png"),
+        (["hr", "--out", "hr"], "hr is a folder"),
+        (["hr", "--out", "no/F.json"], "is not there: make it"),
+        (["hr", "--out", "hr/0_x4.png"], "is already there and may be something else"),
+        (["hr", "--out", "F.json", "--csv", "F.json"], "both name F.json"),
+    ],
+)
+def test_what_is_asked_wrongly_is_told_and_ends_with_two(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    pairs(tmp_path)
+    picture(tmp_path / "one/0.png")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert evaluate(monkeypatch, *arguments) == 2
+    shown = capfd.readouterr()
+    assert sentence in " ".join(shown.err.split())
+    assert shown.out == ""
+
+
+def measured(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: str | Path
+) -> tuple[int, dict[str, Any], str]:
+    code = evaluate(monkeypatch, *arguments, "--json")
+    shown = capfd.readouterr()
+    return code, json.loads(shown.out)["pictures"][0], " ".join(shown.err.split())
+
+
+def test_pictures_of_another_size_fail_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for folder, size in (("r", (128, 96)), ("h", (64, 48))):
+        picture(tmp_path / folder / "a.png", size)
+        picture(tmp_path / folder / "b.png")
+    code = evaluate(monkeypatch, tmp_path / "r", "--reference", tmp_path / "h", "--metrics", "psnr,ssim", "--json")
+    shown = capfd.readouterr()
+    first, second = json.loads(shown.out)["pictures"]
+    assert code == 1
+    assert first["psnr"] is None
+    assert second["ssim"] == 1
+    assert "a.png: psnr: The result has 128 x 96 pixels and its reference 64 x 48" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("result", "reference", "note"),
+    [
+        ("I;16", "RGB", "a.png: Its 16 bits per channel were rounded to 8, as the protocol measures."),
+        ("RGBA", "RGB", "a.png: It is transparent: it was laid on white."),
+        ("L", "RGB", "a.png is grey and"),
+        ("RGB", "L", "a.png is in colours and"),
+    ],
+)
+def test_pictures_of_other_kinds_are_measured_and_that_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    result: str,
+    reference: str,
+    note: str,
+) -> None:
+    for folder, mode in (("r", result), ("h", reference)):
+        path = picture(tmp_path / folder / "a.png", mode="L" if mode == "I;16" else mode)
+        with Image.open(path) as opened:
+            if mode == "RGBA":
+                opened.putalpha(100)
+            if mode == "I;16":
+                Image.fromarray(np.asarray(opened).astype(np.uint16) * 257).save(path)
+            else:
+                opened.save(path)
+    code, one, told = measured(monkeypatch, capfd, tmp_path / "r", "--reference", tmp_path / "h", "--metrics", "psnr")
+    assert code == 0
+    assert one["psnr"] is not None or reference == result
+    assert note in told
+
+
+def test_an_animation_is_measured_by_its_first_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    (tmp_path / "r").mkdir()
+    frames[0].save(tmp_path / "r/a.gif", save_all=True, append_images=frames[1:])
+    picture(tmp_path / "h/a.png", (32, 32))
+    code, _, told = measured(monkeypatch, capfd, tmp_path / "r", "--reference", tmp_path / "h", "--metrics", "psnr")
+    assert code == 0
+    assert "It holds several frames: the first was taken." in told
+
+
+def test_one_pixel_is_too_small_for_ssim_and_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    picture(tmp_path / "r/a.png", (1, 1))
+    picture(tmp_path / "h/a.png", (1, 1), seed=1)
+    code, one, told = measured(monkeypatch, capfd, tmp_path / "r", "--reference", tmp_path / "h")
+    assert code == 1
+    assert one["psnr"] is not None
+    assert "SSIM needs 11 pixels a side" in told
+
+
+def test_a_file_that_is_no_picture_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results, inputs = pairs(tmp_path)
+    (results / "0_x4.png").write_bytes(b"no picture")
+    assert evaluate(monkeypatch, results, "--input", inputs, "--json") == 1
+    shown = capfd.readouterr()
+    assert [one["consistency"] is None for one in json.loads(shown.out)["pictures"]] == [True, False, False]
+    assert "0_x4.png is not a picture" in shown.err
+
+
+def test_a_result_of_another_picture_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results, inputs = pairs(tmp_path)
+    shutil.copy(results / "1_x4.png", results / "0_x4.png")
+    _, one, told = measured(monkeypatch, capfd, results, "--input", inputs)
+    assert one["consistency"] < 15
+    assert "is it a result of another picture?" in told
+    assert one["worst_block"]["departure"] > 50
