@@ -15,9 +15,16 @@ Each is raised where its cause is known, and its message says what, where, and w
 
 
 class SeesrError(Exception):
-    """An expected failure: its message is one sentence for the person at the terminal."""
+    """An expected failure: its message is one sentence for the person at the terminal.
+
+    remedies: what to do next, a line each, where there are several ways.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, remedies: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.remedies = remedies
 
 
 class UsageError(SeesrError):

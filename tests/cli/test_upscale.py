@@ -476,3 +476,39 @@ def test_tags_alone_is_json_and_may_be_txt(seesr: Seesr) -> None:
 
 def test_the_models_offered_are_those_there_are() -> None:
     assert get_args(ModelName) == tuple(MODELS)
+
+
+def test_two_sizes_in_one_place_contradict_each_other_and_a_flag_wins_over_the_environment(
+    seesr: Seesr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw("photo.jpg")
+    ran = seesr("photo.jpg", "--scale", "2", "--long-edge", "30")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == "Error: --scale and --long-edge both say how large the result is: give one of them.\n"
+    monkeypatch.setenv("SEESR_LONG_EDGE", "30")
+    monkeypatch.setenv("SEESR_SCALE", "2")
+    assert seesr("photo.jpg").code == 2
+    monkeypatch.delenv("SEESR_SCALE")
+    ran = seesr("photo.jpg", "--scale", "2", "--dry-run", "--json")
+    assert json.loads(ran.out)["output_size"] == {"width": 40, "height": 32}
+    Path("seesr.toml").write_text("scale = 3\n")
+    assert json.loads(seesr("photo.jpg", "--dry-run", "--json").out)["output_size"] == {"width": 30, "height": 24}
+
+
+def test_a_run_of_the_miniature_ends_with_what_it_is(seesr: Seesr) -> None:
+    draw("photo.jpg")
+    told = (
+        "Made with the miniature: a small stand-in for offline use, demonstration and tests; not the published model."
+    )
+    assert seesr("photo.jpg", "--model", "miniature", "--dtype", "fp32").err.splitlines()[-1] == told
+    assert told not in seesr("photo.jpg", "--model", "miniature", "--dtype", "fp32").err
+
+
+def test_missing_weights_are_three_lines(seesr: Seesr, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw("photo.jpg")
+    monkeypatch.delenv("SEESR_WEIGHTS")
+    ran = seesr("photo.jpg")
+    assert ran.code == 3
+    first, *remedies = ran.err.splitlines()
+    assert first.startswith("Error: The weights of model 'seesr' are not on this machine (")
+    assert [line.split(":")[0] for line in remedies] == ["  seesr weights pull seesr", "  --model miniature"]

@@ -1,6 +1,7 @@
 """Where the files are, and what is said when they are not."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,11 @@ def nothing_pulled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_without_any_folder_every_way_out_is_named() -> None:
-    with pytest.raises(
-        WeightsMissing, match=r"(?s)GB.*seesr weights pull seesr.*--to DIR.*--weights DIR.*--model mini"
-    ):
+    with pytest.raises(WeightsMissing, match=r"'seesr' are not on this machine \(.*GB") as missing:
         locate(SEESR, None)
+    fetch, other = missing.value.remedies
+    assert re.search(r"seesr weights pull seesr.*--to DIR.*--weights DIR", fetch)
+    assert other.startswith("--model miniature")
 
 
 def test_the_option_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def main() -> None:
     except SeesrError as error:
         from ..report.screen import complain
 
-        complain(str(error), error if "--debug" in sys.argv else None)
+        complain(str(error), error if "--debug" in sys.argv else None, error.remedies)
         sys.exit(error.exit_code)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import typer
+
 from ..errors import UsageError
 from ..settings import (
     EXACT_SIZES,
@@ -50,6 +52,27 @@ def device_names(device: str, devices: str | None) -> list[str]:
     if not all(names):
         raise UsageError(f"--devices {devices} is no list: give devices with commas between, as 0,1.")
     return [f"cuda:{name}" if name.isdecimal() else name for name in names]
+
+
+def sizes_passed_over(context: typer.Context) -> set[str]:
+    """Return the options of size that do not count, because another one is said in a place that wins over theirs.
+
+    Flags win over the environment, and the environment wins over seesr.toml. In one place, --scale and an exact size
+    contradict each other: UsageError.
+    """
+    places: dict[str, list[str]] = {}
+    for name in ("scale", *EXACT_SIZES):
+        source = context.get_parameter_source(name)
+        if context.params[name] is not None and source is not None:
+            places.setdefault(source.name, []).append(name)
+    found = [places[place] for place in ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP") if place in places]
+    if not found:
+        return set()
+    winners, *losers = found
+    if "scale" in winners and len(winners) > 1:
+        exact = winners[1].replace("_", "-")
+        raise UsageError(f"--scale and --{exact} both say how large the result is: give one of them.")
+    return {name for names in losers for name in names}
 
 
 def merged_settings(model: Model, base: Settings, preset_name: Preset | None, typed: Mapping[str, Any]) -> Settings:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 def upscale(
+    context: typer.Context,
     inputs: options.Inputs = None,
     from_list: options.FromList = None,
     output: options.Output = None,
@@ -83,6 +84,7 @@ def upscale(
     """
     # 1. Refuse what needs no picture to be wrong. Imports come after that: Pillow takes a while, and torch seconds.
     typed.check_streams(output, as_json, dry_run)
+    passed_over = typed.sizes_passed_over(context)
     if compare is not None:
         _check_page(compare, overwrite)
     names = typed.device_names(device, devices)
@@ -117,7 +119,7 @@ def upscale(
         "tile": typed.tile_side(tile),
         "overlap": overlap,
         "seed": seed,
-    }
+    } | dict.fromkeys(passed_over)
     settings = typed.merged_settings(chosen, recipe.settings if recipe else chosen.defaults, preset_name, given)
     request = Request(
         chosen,
@@ -159,6 +161,8 @@ def upscale(
         if compare is not None and not dry_run:
             _write_page(compare, jobs, outcomes, overwrite)
             report.note(f"{compare} shows the pictures before and after.")
+        if chosen.bundled and report.done:
+            report.note(f"Made with the {chosen.name}: {chosen.about}.")
     if report.failed:
         raise typer.Exit(1)
 

@@ -63,6 +63,11 @@ class Report:
             self._progress = Progress(self._console, total, self._at_once)
 
     @property
+    def done(self) -> bool:
+        """Whether a picture was restored."""
+        return self._states["done"] > 0
+
+    @property
     def failed(self) -> bool:
         """Whether a picture failed."""
         return self._states["failed"] > 0
@@ -231,12 +236,17 @@ class Report:
         return nullcontext() if self._progress is None else self._progress.aside()
 
 
-def complain(message: str, error: BaseException | None = None) -> None:
-    """Print an error on stderr: one sentence, behind the traceback of `error` if that is given."""
+def complain(message: str, error: BaseException | None = None, remedies: Sequence[str] = ()) -> None:
+    """Print an error on stderr: one sentence, behind the traceback of `error` if that is given.
+
+    remedies: printed below, a line each.
+    """
     console = _console()
     if error is not None:
         console.print(Text("".join(traceback.format_exception(error)).rstrip()), soft_wrap=True)
     console.print(Text.assemble(("Error: ", "bold red"), shown(message)), soft_wrap=True)
+    for line in remedies:
+        console.print(Text(f"  {shown(line)}"), soft_wrap=True)
 
 
 def shown(text: str | Path) -> str:

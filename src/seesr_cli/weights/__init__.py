@@ -45,10 +45,11 @@ def _pulled(model: Model) -> Path:
     pulled.hold()
     if lacking := status.lacking(lock.read(), pulled, model.name):
         raise WeightsMissing(
-            f"The weights of model '{model.name}' are not on this machine ({status.in_words(lacking)}). "
-            f"Run: seesr weights pull {model.name} (without a network: the same with --to DIR on another machine, then "
-            f"--weights DIR here). Or give a folder of your own with --weights DIR (or ${FOLDER_VARIABLE}), or use the "
-            "small bundled stand-in, which is not the published model, with --model miniature."
+            f"The weights of model '{model.name}' are not on this machine ({status.in_words(lacking)}).",
+            (
+                f"seesr weights pull {model.name}: fetches them. Offline: with --to DIR elsewhere; --weights DIR here.",
+                "--model miniature: uses the small bundled stand-in, which is not the published model.",
+            ),
         )
     return pulled.root
 
