@@ -52,6 +52,7 @@ def made(settings: Settings = SETTINGS, name: str = "photo.jpg") -> dict[str, An
         kind="png",
         quality=None,
         bits=16,
+        metadata="keep",
     )
     tags = (Tag("sea", 0.91234567, 0.6), Tag("red kite", 0.0, 1.0))
     return provenance.record(recipe, tags, Prompt("sea, red kite, …", "blur"))
@@ -259,6 +260,7 @@ def test_what_was_recorded_is_what_is_repeated() -> None:
         kind="png",
         quality=None,
         bits=16,
+        metadata="keep",
     )
     again = made(recipe.settings)
     assert embed(None, again) == packet

@@ -161,6 +161,7 @@ def test_a_skipped_picture_is_told_of_as_its_result_tells(tmp_path: Path, pair: 
         kind="png",
         quality=None,
         bits=8,
+        metadata="keep",
     )
     record = provenance.record(recipe, (Tag("frog", 0.91, 0.5),), Prompt("frog, ,clean", "blur"))
     put_packet(pair[1], provenance.embed(None, record))

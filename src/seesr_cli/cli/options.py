@@ -15,6 +15,7 @@ from ..settings import (
     PRESETS,
     Colour,
     Format,
+    Metadata,
     ModelName,
     Preset,
     Sidecar,
@@ -170,6 +171,20 @@ OutputFormat = Annotated[
         show_default=False,
         rich_help_panel=OUTPUT,
     ),
+]
+KeepMetadata = Annotated[
+    Metadata | None,
+    typer.Option(
+        "--metadata",
+        help="What results keep of their picture's metadata: all (keep), all but where it was taken (no-location), or "
+        f"nothing but the colour profile (none), without how they were made either. {default('keep')}",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+KeepTime = Annotated[
+    bool,
+    typer.Option("--keep-time", help="Give results the time of change of their picture.", rich_help_panel=OUTPUT),
 ]
 Quality = Annotated[
     int | None,

@@ -4,6 +4,7 @@ Light to import: Pillow and numpy only, so that names and places can be checked 
 """
 
 from .formats import SUFFIXES
+from .metadata import limited
 from .opened import MOST_PIXELS
 from .picture import Header, Picture
 from .reader import MOST_BYTES, decode, load, probe, read
@@ -22,6 +23,7 @@ __all__ = [
     "decode",
     "encode",
     "kind_of",
+    "limited",
     "load",
     "probe",
     "read",

@@ -15,9 +15,9 @@ _IPTC = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
 def described(file: BinaryIO) -> dict[str, bytes]:
     """Return what the file says besides its pixels, as Pillow names it: `icc_profile`, `exif`, `xmp`, `iptc`."""
     found: dict[str, bytes] = {}
-    for kind, start, length in _boxes(file, 0, file.seek(0, 2)):
+    for kind, start, length in boxes(file, 0, file.seek(0, 2)):
         if kind == b"jp2h":
-            for inner, place, size in _boxes(file, start, start + length):
+            for inner, place, size in boxes(file, start, start + length):
                 method = _content(file, place, min(size, 3))[:1]
                 if inner == b"colr" and method in (b"\2", b"\3"):  # restricted, and any, ICC profile
                     found.setdefault("icc_profile", _content(file, place + 3, size - 3))
@@ -28,7 +28,7 @@ def described(file: BinaryIO) -> dict[str, bytes]:
     return {name: content for name, content in found.items() if content}
 
 
-def _boxes(file: BinaryIO, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(file: BinaryIO, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield (type, start of the content, its length) of the boxes between two places, while they are whole."""
     while place + 8 <= end:
         file.seek(place)

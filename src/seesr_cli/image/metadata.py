@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, NamedTuple
 
 from ..settings import Format, Metadata
-from . import exif, iptc, jpeg, tiff, xmp
+from . import credentials, exif, iptc, jpeg, tiff, xmp
 from .geometry import Move, turn
 from .opened import Source
 from .picture import COMMENT, MOST_METADATA, Attached, Picture, Resolution, Text
@@ -102,9 +102,13 @@ def _found(source: Source) -> _Found:
         case "JPEG" | "MPO":
             source.file.seek(0)
             return _of_jpeg(jpeg.about(source.image, source.file.read()))
-        case "HEIF":
+        case "AVIF" | "HEIF":
             maps = any("hdrgainmap" in str(name) for name in given.get("aux", ()))
-            return _Found(besides=[xmp.GAIN_MAP] * maps + [xmp.DEPTH] * bool(given.get("depth_images")))
+            there = [maps, bool(given.get("depth_images")), credentials.in_boxes(source.file)]
+            names = (xmp.GAIN_MAP, xmp.DEPTH, jpeg.CREDENTIALS)
+            return _Found(besides=[name for name, is_there in zip(names, there, strict=True) if is_there])
+        case "WEBP":
+            return _Found(besides=[jpeg.CREDENTIALS] if credentials.in_webp(source.file) else [])
     comment = _ppm_comment(source.file) if source.image.format == "PPM" else given.get("comment")
     found = _Found(iptc=given.get("iptc"))
     # What wrote a JPEG 2000 calls itself its comment.
@@ -132,7 +136,9 @@ def _of_tiff(reading: tiff.Reading, entries: dict[int, tiff.Entry]) -> _Found:
     photoshop = reading.raw(entries[tiff.PHOTOSHOP]) if tiff.PHOTOSHOP in entries else b""
     resources = iptc.resources(photoshop)
     own = iptc.sound(reading.raw(entries[tiff.IPTC])) if tiff.IPTC in entries else None
-    return _Found(own or resources.iptc, [], reading.resolution(entries), list(resources.properties))
+    besides = [jpeg.CREDENTIALS] if tiff.CREDENTIALS in entries else []
+    properties = list(resources.properties)
+    return _Found(own or resources.iptc, [], reading.resolution(entries), properties, besides=besides)
 
 
 def _listed(words: list[str]) -> str:

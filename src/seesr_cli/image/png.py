@@ -155,7 +155,7 @@ def _note_text(about: About, kind: bytes, content: bytes) -> None:
         about.xmp = text
         return
     # What ImageMagick writes, and wrote before PNG had a chunk for EXIF: a name, a length, hexadecimal digits.
-    found = re.fullmatch(rb"\s*\w+\s+\d+\s+([0-9a-fA-F\s]*)", text)
+    found = re.fullmatch(rb"\s*\w[\w ]{0,20}\s+\d+\s+([0-9a-fA-F\s]*)", text)
     raw = unhexlify(b"".join(found[1].split())) if found else b""
     if raw.startswith((exif_block.HEAD, b"II*\0", b"MM\0*")):
         about.exif = about.exif or raw

@@ -13,7 +13,7 @@ from xml.parsers import expat
 
 from .. import __version__
 from ..errors import UsageError
-from ..settings import MODELS, Format, ModelName, Settings, check_batch_size
+from ..settings import MODELS, Format, Metadata, ModelName, Settings, check_batch_size
 
 if TYPE_CHECKING:
     from ..restore.prompt import Prompt
@@ -41,6 +41,7 @@ class Recipe(NamedTuple):
     batch_size: tiles in one call of the networks, of this picture and of those sampled with it.
     batch_place: of this picture among the pictures of its call, from 0 on.
     kind, quality, bits: of the result's file.
+    metadata: what of the input's the file has.
     """
 
     model: ModelName
@@ -57,6 +58,7 @@ class Recipe(NamedTuple):
     kind: Format
     quality: int | None
     bits: int
+    metadata: Metadata
 
 
 def record(recipe: Recipe, tags: "Sequence[Tag]", prompt: "Prompt") -> dict[str, Any]:
@@ -69,7 +71,7 @@ def record(recipe: Recipe, tags: "Sequence[Tag]", prompt: "Prompt") -> dict[str,
         "format": FORMAT,
         "model": {"name": recipe.model, "weights": recipe.weights},
         "input": {"name": recipe.input_name, "sha256": recipe.input_sha256},
-        "output": {"kind": recipe.kind, "quality": recipe.quality, "bits": recipe.bits},
+        "output": {"kind": recipe.kind, "quality": recipe.quality, "bits": recipe.bits, "metadata": recipe.metadata},
         "settings": asdict(recipe.settings),
         "tags": [tag._asdict() for tag in tags],
         "prompt": prompt.positive,
@@ -253,6 +255,7 @@ def settings_of(record: Mapping[str, Any], place: object) -> Recipe:
         kind=_entry(output, "kind", Format, place),
         quality=_entry(output, "quality", int | None, place),
         bits=_entry(output, "bits", int, place),
+        metadata=_entry({"metadata": "keep", **output}, "metadata", Metadata, place),
     )
 
 

@@ -102,7 +102,7 @@ def _open(session: Session, job: Job, claim: ExitStack) -> InProgress | Outcome 
             return skipped_outcome(job, state)
         _check_sidecar(session, job.target, tagged.tags_file)
     # 3. Decode the picture, and refuse a result that could not be written.
-    picture = image.decode(data, job.source.path, request.tolerant)
+    picture = image.limited(image.decode(data, job.source.path, request.tolerant), request.metadata)
     height, width = picture.pixels.shape[-2:]
     size = result_size((height, width), request.settings)
     check_pixels(job, size, request.max_pixels)

@@ -1,14 +1,15 @@
 """Finish a picture that has its latent: develop it to pixels; write the result, its sidecar and its journal line."""
 
+import os
 import time
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from .. import image
-from ..files import replacing
+from ..files import cause, replacing
 from ..records import latents, provenance, sidecar
 from ..sizes import Sizes
 from .begin import InProgress
@@ -64,12 +65,13 @@ def _develop(session: Session, begun: InProgress) -> _Result:
     advanced("write", 0, 1)
     record = _record(session, begun, begun.sampled)
     notes = begun.tagged.notes + picture.notes + begun.sampled.notes + developed.notes
-    packet: bytes | None = provenance.embed(picture.xmp, record)
+    packet = picture.xmp if session.request.metadata == "none" else provenance.embed(picture.xmp, record)
     if begun.job.kind == "jpeg" and packet is not None and len(packet) > MOST_JPEG_XMP:
         packet = picture.xmp
         notes += ("A JPEG has no room beside the picture's XMP for how it was made: --like cannot repeat it.",)
-    finished = replace(picture, pixels=developed.pixels, alpha=developed.alpha, xmp=packet)
-    return _Result(finished, begun.prepared.sizes, begun.sampled, record, notes)
+    sizes = begun.prepared.sizes
+    finished = replace(picture, pixels=developed.pixels, alpha=developed.alpha, xmp=packet, part=_part(sizes))
+    return _Result(finished, sizes, begun.sampled, record, notes)
 
 
 def _record(session: Session, begun: InProgress, sampled: "Sampled") -> dict[str, Any]:
@@ -93,8 +95,16 @@ def _record(session: Session, begun: InProgress, sampled: "Sampled") -> dict[str
         kind=job.kind,
         quality=request.quality,
         bits=begun.picture.bits if image.FORMATS[job.kind].deep else 8,
+        metadata=request.metadata,
     )
     return provenance.record(recipe, sampled.reading.tags, sampled.fitted.prompt)
+
+
+def _part(sizes: Sizes) -> tuple[float, float, float, float]:
+    """Return the part of the input that the result shows, (top, left, bottom, right) in the input's pixels."""
+    down, across = sizes.picture[0] / sizes.whole[0], sizes.picture[1] / sizes.whole[1]
+    top, left, bottom, right = sizes.box
+    return top * down, left * across, bottom * down, right * across
 
 
 def _write(session: Session, begun: InProgress, result: _Result) -> Outcome:
@@ -111,9 +121,22 @@ def _write(session: Session, begun: InProgress, result: _Result) -> Outcome:
     replaced = session.request.overwrite or journal.state(job.target, key) == "stale"
     with replacing(job.target, replaced) as file:
         notes = image.encode(file, result.picture, job.kind, quality)
+        if session.request.keep_time and not job.source.stdin:
+            notes += _keep_time(job.source.path, file)
         journal.record(job.target, key, file, begun.seconds)
     _settle_latent(session, job.target)
     return _done_outcome(job, result, notes)
+
+
+def _keep_time(source: Path, file: BinaryIO) -> tuple[str, ...]:
+    """Give the written file the time of change of its input; return a note if that has gone meanwhile."""
+    file.flush()  # a later write would change the time again
+    try:
+        status = source.stat()
+    except OSError as error:
+        return (f"The time of {source} cannot be read ({cause(error)}): the result has its own.",)
+    os.utime(file.name, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return ()
 
 
 def _write_sidecar(session: Session, job: Job, result: _Result) -> _Result:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..records import provenance
-from ..settings import MAX_PIXELS, Model, Settings, Sidecar
+from ..settings import MAX_PIXELS, Metadata, Model, Settings, Sidecar
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Request:
     like: recipe of an earlier result; its tags too replace those of the tagger.
     keep_latents: whether the denoised latent stays beside the result.
     tolerant: whether damaged pictures are read as far as possible.
+    metadata: what of the file's metadata goes on with the picture.
+    keep_time: whether results have the time of change of their input.
     max_pixels: most pixels of one result.
     batch_size: most tiles, of one picture or several, in one call of the networks; None: as many as memory holds, or
         as many as `like` had.
@@ -35,6 +37,8 @@ class Request:
     like: provenance.Recipe | None = None
     keep_latents: bool = False
     tolerant: bool = False
+    metadata: Metadata = "keep"
+    keep_time: bool = False
     max_pixels: int = MAX_PIXELS
     batch_size: int | None = None
     graphs: bool = False

@@ -110,7 +110,9 @@ class Session:
 
     def result_key(self, job: Job, tagged: TaggedInput) -> Key:
         """Return the key of the result: digests of the input, of all that decides over the file, and of the weights."""
-        about_file = {"kind": job.kind, "quality": self.request.quality}
+        about_file: dict[str, object] = {"kind": job.kind, "quality": self.request.quality}
+        if self.request.metadata != "keep":  # the default is left out, so that results of earlier versions keep theirs
+            about_file["metadata"] = self.request.metadata
         return self._key(tagged, self._decisive(tagged) | about_file)
 
     def latent_key(self, tagged: TaggedInput) -> Key:
