@@ -10,7 +10,8 @@ from rich.console import Console
 
 from seesr_cli.forecast.rates import Parts
 from seesr_cli.report import progress
-from seesr_cli.report.progress import Progress, in_words, shortened
+from seesr_cli.report.progress import Progress
+from seesr_cli.wording import duration, shortened
 
 NAME = "IMG_20261126_101500_a_long_name.jpg"
 SOURCE = Path(NAME)
@@ -141,7 +142,7 @@ def test_without_a_forecast_no_time_is_told() -> None:
     ("seconds", "words"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (3599, "60 min"), (7260, "2 h 1 min")]
 )
 def test_times_are_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words.replace("60 min", "1 h 0 min")
+    assert duration(seconds, tenths=False) == words.replace("60 min", "1 h 0 min")
 
 
 @pytest.mark.parametrize("most", [12, 13, 20, 34, 35, 50])

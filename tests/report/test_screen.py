@@ -10,7 +10,7 @@ import pytest
 
 from seesr_cli.errors import PictureUnreadable
 from seesr_cli.machine.share import Share
-from seesr_cli.report.screen import Report, complain, shown
+from seesr_cli.report.screen import Report, complain
 from seesr_cli.restore.tag import Tag
 from seesr_cli.run.outcome import Outcome
 
@@ -219,13 +219,6 @@ def test_force_color_does_not_animate_a_pipe(capfdbinary: Captured, monkeypatch:
     monkeypatch.setenv("FORCE_COLOR", "1")
     work(Report(2))
     assert b"step" not in capfdbinary.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("plain é", "plain é"), ("a\nb", "a\\nb"), ("\x1b]0;", "\\x1b]0;"), ("\udcff", "\\udcff")]
-)
-def test_what_acts_on_a_terminal_is_shown_and_not_sent(text: str, expected: str) -> None:
-    assert shown(text) == expected
 
 
 def test_an_interrupted_run_says_how_far_it_came(capfdbinary: Captured) -> None:

@@ -2,30 +2,10 @@
 
 from pathlib import Path
 
-import pytest
-
 from seesr_cli.weights import lock, status
 from seesr_cli.weights.shelf import Shelf
 
 PINNED = lock.read()
-
-
-@pytest.mark.parametrize(
-    ("count", "words"),
-    [
-        (0, "0 B"),
-        (613, "613 B"),
-        (1000, "1 kB"),
-        (41904, "41.9 kB"),
-        (999_700, "1 MB"),
-        (680821096, "681 MB"),
-        (4507181640, "4.51 GB"),
-        (13794096892, "13.8 GB"),
-        (123456789012, "123 GB"),
-    ],
-)
-def test_sizes_are_told_as_the_hub_tells_them(count: int, words: str) -> None:
-    assert status.size(count) == words
 
 
 def test_on_an_empty_shelf_one_file_of_each_choice_is_lacking(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..errors import WeightsInvalid, WeightsMissing
+from ..wording import bytes_in_words
 from .config import Group, Plain
 
 if TYPE_CHECKING:
@@ -152,7 +153,6 @@ def _slim(model: Pulled, shelf: "Shelf", quiet: bool) -> None:
     from ..models import convert
     from ..report import inventory
     from ..settings import MODELS
-    from ..weights import status
 
     if not quiet:
         inventory.note("Making 16-bit copies; then the originals are deleted, also from huggingface_hub's cache.")
@@ -160,7 +160,7 @@ def _slim(model: Pulled, shelf: "Shelf", quiet: bool) -> None:
         convert.prepare_slim(one, shelf)
     freed = convert.free_sources(shelf)
     if not quiet:
-        inventory.note(f"Freed {status.size(freed)}.")
+        inventory.note(f"Freed {bytes_in_words(freed)}.")
 
 
 @app.command(cls=Plain)
@@ -197,13 +197,13 @@ def path(model: ModelToPull = "seesr", as_json: AsJson = False) -> None:
 def prune(weights: Where = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Delete parts of downloads and conversions, damaged copies, and files that no model needs any more."""
     from ..report import inventory
-    from ..weights import lock, status, verify
+    from ..weights import lock, verify
 
     gone = verify.prune(lock.read(), _shelf(weights))
     for name, size in gone:
         inventory.result(name, as_json, bytes=size)
     if not (quiet or as_json):
-        inventory.note(f"Freed {status.size(sum(size for _, size in gone))}.")
+        inventory.note(f"Freed {bytes_in_words(sum(size for _, size in gone))}.")
 
 
 @app.command("lock", cls=Plain)

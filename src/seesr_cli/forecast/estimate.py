@@ -20,6 +20,7 @@ from ..sampling.schedule import schedule
 from ..sampling.tiles import grid, tilings
 from ..settings import EXACT_SIZES, Format, Model, Settings
 from ..sizes import Size, Sizes, sizes
+from ..wording import bytes_in_words
 from . import counts, rates
 from .counts import Networks
 from .rates import Parts, Phases, Rates
@@ -180,12 +181,12 @@ def check(planned: Sequence[tuple[Path, Forecast]], room: Room) -> None:
     for path, picture in planned:
         for what, needed, free in _memories(picture.least, room):
             if free is not None and needed > free:
-                lack = f"{path} needs {_in_words(needed)} of {what}, and {_in_words(free)} are free"
+                lack = f"{path} needs {bytes_in_words(needed)} of {what}, and {bytes_in_words(free)} are free"
                 raise ResourcesError(f"{lack}: {_advice(picture, room)}.")
     disk = sum(picture.disk for _, picture in planned)
     if room.disk is not None and disk > room.disk:
         results = "The result takes" if len(planned) == 1 else f"The {len(planned)} results take"
-        lack = f"{results} up to {_in_words(disk)} of disk, and {_in_words(room.disk)} are free"
+        lack = f"{results} up to {bytes_in_words(disk)} of disk, and {bytes_in_words(room.disk)} are free"
         raise ResourcesError(f"{lack}: choose another disk with -o, or make room.")
 
 
@@ -354,9 +355,3 @@ def _advice(picture: Forecast, room: Room) -> str:
     if case.place.device.type == "cuda":
         return "use --device cpu, or cut it into parts"
     return "cut it into parts, close other programs, or use a machine with more memory"
-
-
-def _in_words(bytes_: int) -> str:
-    if bytes_ < 1e6:
-        return f"{bytes_ / 1e3:.0f} kB"
-    return f"{bytes_ / 1e9:.1f} GB" if bytes_ >= 1e8 else f"{bytes_ / 1e6:.0f} MB"

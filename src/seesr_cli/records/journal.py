@@ -18,6 +18,7 @@ from typing import BinaryIO, Literal, NamedTuple, Self
 from .. import __version__
 from ..errors import OutputUnwritable
 from ..files import cause, replacing
+from ..wording import counted
 
 if sys.platform == "win32":
     import msvcrt
@@ -78,11 +79,12 @@ class Journal:
         journal._since = set()
         if unreadable:
             journal._note(
-                f"{journal.path}: {_counted(unreadable)} cannot be read; results told of there are left alone."
+                f"{journal.path}: {counted(unreadable, 'line')} cannot be read; results told of there are left alone."
             )
         if later:
             journal._note(
-                f"{journal.path}: {_counted(later)} of a later version of seesr; results told of there are left alone."
+                f"{journal.path}: {counted(later, 'line')} of a later version of seesr; "
+                "results told of there are left alone."
             )
         return journal
 
@@ -242,10 +244,6 @@ class Journal:
 def _agree(wanted: Key, made: Key) -> bool:
     """Return whether what was made is what is wanted; wanted weights that are not known are any."""
     return wanted == made or (not wanted.weights and wanted[:2] == made[:2])
-
-
-def _counted(lines: int) -> str:
-    return "1 line" if lines == 1 else f"{lines} lines"
 
 
 def _parsed(text: bytes) -> tuple[str, Line] | int | None:

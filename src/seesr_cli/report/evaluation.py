@@ -14,7 +14,7 @@ from ..evaluate.measure import Measured
 from ..evaluate.protocol import METRICS
 from ..evaluate.statistics import Comparison, Interval, interval, mean
 from ..evaluate.summary import comparison, values_of, worst_first
-from .screen import shown
+from ..wording import printable
 
 _WORST = 5
 """Pictures that are named below the table."""
@@ -29,7 +29,7 @@ def watched(measured: Iterable[Measured], total: int, quiet: bool) -> Iterator[M
 
 def note(text: str) -> None:
     """Say something on stderr."""
-    _console().print(Text(shown(text)), soft_wrap=True)
+    _console().print(Text(printable(text)), soft_wrap=True)
 
 
 def show(measured: Sequence[Measured], metrics: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ def show(measured: Sequence[Measured], metrics: Sequence[str]) -> None:
         title, digits = METRICS[metrics[0]].title, METRICS[metrics[0]].digits
         worst = [one for one in worst_first(measured, metrics[0]) if metrics[0] in one.values][:_WORST]
         if worst:
-            names = ", ".join(f"{shown(one.pair.name)} {one.values[metrics[0]]:.{digits}f}" for one in worst)
+            names = ", ".join(f"{printable(one.pair.name)} {one.values[metrics[0]]:.{digits}f}" for one in worst)
             console.print(Text(f"Worst by {title}: {names}"))
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ..weights import pull, status
 from ..weights.shelf import Shelf
+from ..wording import bytes_in_words
 
 _STATES = {
     "verified": ("verified", "green"),
@@ -121,7 +122,7 @@ def _table(items: tuple[status.Item, ...]) -> Table:
         indent = "  " if folder.parts else ""
         name = f"{indent}{'or the same in 16 bits' if item.file.instead_of else file.name}"
         words, colour = _STATES[item.state]
-        size = f"{'~' if item.file.computed else ''}{status.size(item.file.bytes)}"
+        size = f"{'~' if item.file.computed else ''}{bytes_in_words(item.file.bytes)}"
         pinned = Text(item.pinned, style="yellow" if item.pinned == "not yet" else "")
         table.add_row(Text(name), size, Text(words, style=colour), pinned, Text(item.file.licence))
     return table

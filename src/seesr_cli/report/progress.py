@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console, Group
 from rich.text import Text
 
+from ..wording import duration, shortened
+
 if TYPE_CHECKING:
     from rich.live import Live
 
@@ -182,7 +184,7 @@ class Progress:
 
     def _of_picture(self, picture: _Picture) -> Text:
         left = picture.left()
-        words = picture.doing() + ("" if left is None else f" · {in_words(left)} left")
+        words = picture.doing() + ("" if left is None else f" · {duration(left, tenths=False)} left")
         room = self._console.width - len(words) - 3
         bar = _bar(picture.share) + " " if room - _BAR - 1 >= _LEAST_NAME else ""
         return Text(f"{shortened(picture.name, max(_LEAST_NAME, room - len(bar)))}  {bar}{words}", no_wrap=True)
@@ -191,7 +193,7 @@ class Progress:
         at_work = f", {len(self._pictures)} at work" if self._at_once > 1 else ""
         words = f"{self._ended}/{self._total} pictures{at_work}"
         if (left := self._left()) is not None:
-            words += f" · {in_words(left)} left"
+            words += f" · {duration(left, tenths=False)} left"
         return Text(words, no_wrap=True)
 
     def _left(self) -> float | None:
@@ -215,19 +217,3 @@ def _weights(forecast: "Forecast") -> dict[str, float]:
 def _bar(share: float) -> str:
     full = round(_BAR * share)
     return "━" * full + "╌" * (_BAR - full)
-
-
-def shortened(name: str, most: int) -> str:
-    """Return `name` in at most so many characters, its middle left out: the end often tells pictures apart."""
-    if len(name) <= most:
-        return name
-    half = (most - 3) // 2
-    return f"{name[:half]}...{name[len(name) - (most - 3 - half) :]}"
-
-
-def in_words(seconds: float) -> str:
-    """Return a time as words: seconds below a minute, then minutes, then hours and minutes."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from ..run.foresee import JobForecast
 from ..run.outcome import Outcome
+from ..wording import bytes_in_words, duration, printable
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Report:
         for name in ("from", "to", "tiles", "memory", "time"):
             table.add_column(name, justify="right", no_wrap=True)
         for plan in plans:
-            table.add_row(Text(shown(plan.job.source.path)), *_cells(plan))
+            table.add_row(Text(printable(plan.job.source.path)), *_cells(plan))
         Console(highlight=False).print(table)
 
     def total(self, plans: Sequence[JobForecast], there: int) -> None:
@@ -133,15 +134,15 @@ class Report:
             return
         forecasts = [plan.forecast for plan in plans]
         peak = max((forecast.expected for forecast in forecasts), key=sum)
-        memory = f"{_bytes(self._at_once * peak.host)} of memory"
+        memory = f"{bytes_in_words(self._at_once * peak.host)} of memory"
         if peak.device:
-            memory += f", {_bytes(self._on_a_device * peak.device)} of the GPU's"
+            memory += f", {bytes_in_words(self._on_a_device * peak.device)} of the GPU's"
         seconds = sum(forecast.total_seconds for forecast in forecasts) / self._at_once
         source = forecasts[0].rates.source
-        took = f"about {_duration(seconds)} (rate {source})" if forecasts[0].timed else f"time {source}"
+        took = f"about {duration(seconds)} (rate {source})" if forecasts[0].timed else f"time {source}"
         self.note(
             f"{len(plans)} to do: {took}, {memory}, "
-            f"at most {_bytes(sum(forecast.disk for forecast in forecasts))} of disk."
+            f"at most {bytes_in_words(sum(forecast.disk for forecast in forecasts))} of disk."
         )
 
     def started(self, source: Path, target: Path | None) -> None:
@@ -149,7 +150,7 @@ class Report:
         self._event("started", source, target)
         self._targets[source] = target
         if self._progress is not None:
-            self._progress.started(source, shown(source.name), self._forecasts.get(source))
+            self._progress.started(source, printable(source.name), self._forecasts.get(source))
 
     def loading(self, what: str) -> None:
         """Show that a model is being loaded."""
@@ -201,7 +202,7 @@ class Report:
         """Say something on stderr, unless quiet."""
         if not self._quiet:
             with self._aside():
-                self._console.print(Text(shown(text)), soft_wrap=True)
+                self._console.print(Text(printable(text)), soft_wrap=True)
 
     def _tell(self, outcome: Outcome) -> None:
         if outcome.state == "failed":
@@ -210,9 +211,9 @@ class Report:
             self.note(outcome.message)
         elif outcome.size_out is not None and outcome.size_in is not None:
             sizes = " -> ".join(f"{width} x {height}" for height, width in (outcome.size_in, outcome.size_out))
-            self.note(f"{shown(outcome.source)}: {sizes} in {_duration(outcome.seconds)}.")
+            self.note(f"{printable(outcome.source)}: {sizes} in {duration(outcome.seconds)}.")
         for text in outcome.notes:
-            self.note(f"{shown(outcome.source)}: {text}")
+            self.note(f"{printable(outcome.source)}: {text}")
 
     def _event(self, event: str, source: Path, target: Path | None, about: Mapping[str, Any] | None = None) -> None:
         """Print what happened to a picture, for the machine that reads it."""
@@ -229,7 +230,7 @@ class Report:
 
     def _summary(self) -> str:
         counts = ", ".join(f"{self._states[state]} {state}" for state in ("done", "skipped", "failed"))
-        return f"{counts} of {self._total} in {_duration(time.monotonic() - self._began)}."
+        return f"{counts} of {self._total} in {duration(time.monotonic() - self._began)}."
 
     def _aside(self) -> AbstractContextManager[None]:
         """Take the progress off the terminal for as long as something else is printed there."""
@@ -244,17 +245,9 @@ def complain(message: str, error: BaseException | None = None, remedies: Sequenc
     console = _console()
     if error is not None:
         console.print(Text("".join(traceback.format_exception(error)).rstrip()), soft_wrap=True)
-    console.print(Text.assemble(("Error: ", "bold red"), shown(message)), soft_wrap=True)
+    console.print(Text.assemble(("Error: ", "bold red"), printable(message)), soft_wrap=True)
     for line in remedies:
-        console.print(Text(f"  {shown(line)}"), soft_wrap=True)
-
-
-def shown(text: str | Path) -> str:
-    """Return `text` on one line, with escapes for what would act on a terminal or cannot be encoded."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in str(text)
-    )
+        console.print(Text(f"  {printable(line)}"), soft_wrap=True)
 
 
 def _console() -> Console:
@@ -301,14 +294,8 @@ def _cells(plan: JobForecast) -> tuple[str, ...]:
     """Return the cells that tell of a plan, behind the picture's name."""
     before, after = (f"{width} x {height}" for height, width in (plan.sizes.picture, plan.sizes.result))
     forecast = plan.forecast
-    took = _duration(forecast.total_seconds) if forecast.timed else "not known"
-    return before, after, str(forecast.tiles), _bytes(sum(forecast.expected)), took
-
-
-def _bytes(count: int) -> str:
-    if count < 1e6:
-        return f"{count / 1e3:.0f} kB"
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
+    took = duration(forecast.total_seconds) if forecast.timed else "not known"
+    return before, after, str(forecast.tiles), bytes_in_words(sum(forecast.expected)), took
 
 
 def _size_as_json(size: tuple[int, int] | None) -> dict[str, int] | None:
@@ -316,7 +303,7 @@ def _size_as_json(size: tuple[int, int] | None) -> dict[str, int] | None:
 
 
 def _table(outcome: Outcome) -> Table:
-    table = Table(title=Text(shown(outcome.source)), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(printable(outcome.source)), title_justify="left", box=None, pad_edge=False)
     table.add_column("tag", min_width=20)
     table.add_column("score", justify="right")
     table.add_column("threshold", justify="right")
@@ -325,10 +312,3 @@ def _table(outcome: Outcome) -> Table:
     if not outcome.tags:
         table.add_row(Text("(no tag is above its threshold)"), "", "")
     return table
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
+from ..wording import bytes_in_words
 from . import header, hub, status
 from .lock import SLACK, File, Lock, Source
 from .shelf import MEMORY, Pin, Shelf, default, link, sha256
@@ -193,8 +194,8 @@ def _check_disk(files: list[File], wanted: Plan) -> None:
     for folder, need in needs.items():
         if (free := shutil.disk_usage(folder).free) < need:
             raise WeightsError(
-                f"{folder} has {status.size(free)} free and {status.size(need)} have to come: free some space, or "
-                "choose another place (HF_HOME, or --to DIR)."
+                f"{folder} has {bytes_in_words(free)} free and {bytes_in_words(need)} have to come: free some space, "
+                "or choose another place (HF_HOME, or --to DIR)."
             )
 
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from ..wording import bytes_in_words, counted
 from .lock import File, Lock
 from .shelf import Shelf, State
 
@@ -51,14 +52,4 @@ def lacking(lock: Lock, shelf: Shelf, model: str, half: bool = False) -> tuple[F
 
 def in_words(files: tuple[File, ...]) -> str:
     """Return how many files these are, and how large."""
-    return f"{len(files)} file{'s' if len(files) != 1 else ''}, {size(sum(file.bytes for file in files))}"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as people read it: in decimal units, as the Hub shows them."""
-    amount, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 999.5 or unit == "GB":
-            break
-        amount /= 1000
-    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.5 else f"{amount:.3g} {unit}"
+    return f"{counted(len(files), 'file')}, {bytes_in_words(sum(file.bytes for file in files))}"
