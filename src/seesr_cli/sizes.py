@@ -42,6 +42,13 @@ class Sizes(NamedTuple):
         """How many rows and columns of `whole` the result does without."""
         return self.whole[0] - self.result[0], self.whole[1] - self.result[1]
 
+    @property
+    def part(self) -> tuple[float, float, float, float]:
+        """The part of the input that the result shows, (top, left, bottom, right) in the input's pixels."""
+        down, across = self.picture[0] / self.whole[0], self.picture[1] / self.whole[1]
+        top, left, bottom, right = self.box
+        return top * down, left * across, bottom * down, right * across
+
 
 def result_size(picture: Size, settings: Settings) -> Size:
     """Return the size of the result, which needs no network to be known. Raises PictureError as `sizes` does."""

@@ -25,6 +25,9 @@ FORMAT = 1
 NAMESPACE = "urn:seesr:1"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 
+MOST_JPEG_XMP = 65_502
+"""Bytes of XMP that one segment of a JPEG holds."""
+
 LARGEST = 2**24
 """Bytes of a packet that is looked into; those of photographs have some thousands."""
 

@@ -20,9 +20,6 @@ from .session import Session
 if TYPE_CHECKING:
     from ..restore.sampled import Sampled
 
-MOST_JPEG_XMP = 65_502
-"""Bytes of XMP that one segment of a JPEG holds."""
-
 
 class _Result(NamedTuple):
     """A result before it is written.
@@ -66,11 +63,11 @@ def _develop(session: Session, begun: InProgress) -> _Result:
     record = _record(session, begun, begun.sampled)
     notes = begun.tagged.notes + picture.notes + begun.sampled.notes + developed.notes
     packet = picture.xmp if session.request.metadata == "none" else provenance.embed(picture.xmp, record)
-    if begun.job.kind == "jpeg" and packet is not None and len(packet) > MOST_JPEG_XMP:
+    if begun.job.kind == "jpeg" and packet is not None and len(packet) > provenance.MOST_JPEG_XMP:
         packet = picture.xmp
         notes += ("A JPEG has no room beside the picture's XMP for how it was made: --like cannot repeat it.",)
     sizes = begun.prepared.sizes
-    finished = replace(picture, pixels=developed.pixels, alpha=developed.alpha, xmp=packet, part=_part(sizes))
+    finished = replace(picture, pixels=developed.pixels, alpha=developed.alpha, xmp=packet, part=sizes.part)
     return _Result(finished, sizes, begun.sampled, record, notes)
 
 
@@ -98,13 +95,6 @@ def _record(session: Session, begun: InProgress, sampled: "Sampled") -> dict[str
         metadata=request.metadata,
     )
     return provenance.record(recipe, sampled.reading.tags, sampled.fitted.prompt)
-
-
-def _part(sizes: Sizes) -> tuple[float, float, float, float]:
-    """Return the part of the input that the result shows, (top, left, bottom, right) in the input's pixels."""
-    down, across = sizes.picture[0] / sizes.whole[0], sizes.picture[1] / sizes.whole[1]
-    top, left, bottom, right = sizes.box
-    return top * down, left * across, bottom * down, right * across
 
 
 def _write(session: Session, begun: InProgress, result: _Result) -> Outcome:
