@@ -1,4 +1,4 @@
-"""What the README says is so."""
+"""What the pages say is so."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import typer
 
+import options
 from seesr_cli import __version__
 from seesr_cli.cli import app
-from seesr_cli.settings import MODELS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -33,34 +33,80 @@ DECISIONS_NAMED = sorted(
 )
 
 
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKS = [
+    (page.relative_to(ROOT).as_posix(), link)
+    for page in PAGES
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text())
+]
+MODULES = sorted(
+    {
+        (page.relative_to(ROOT).as_posix(), name)
+        for page in (*PAGES, *(ROOT / "docs/decisions").glob("*.md"))
+        for name in re.findall(r"`((?:[\w-]+/)*\w+\.py)\b", page.read_text())
+    }
+)
+
+
+def typed() -> list[tuple[str, str]]:
+    """Return (page, command line) of every line in the pages that calls seesr."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        lines = re.findall(r"^ {4}(?:.*[|&] )?(seesr [^#|>&\n]*)", text, re.MULTILINE)
+        lines += re.findall(r"`(seesr [^`\n]*)`", text)
+        found += [(page.relative_to(ROOT).as_posix(), " ".join(line.split())) for line in lines]
+    return sorted(set(found))
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_and_stands_in_the_readme(command: str) -> None:
+def test_every_command_has_help_and_stands_in_the_pages(command: str) -> None:
     assert COMMANDS[command].help
-    assert f"seesr {command}" in README
+    assert any(f"seesr {command}" in page.read_text() for page in PAGES)
 
 
 @pytest.mark.parametrize(("command", "option"), OPTIONS, ids=[f"{name} {option.opts[0]}" for name, option in OPTIONS])
-def test_every_option_has_help_and_stands_in_the_readme(command: str, option: typer.core.TyperOption) -> None:
+def test_every_option_has_help(command: str, option: typer.core.TyperOption) -> None:
     assert option.help, f"{option.opts[0]} of {command} has no help"
-    for spelling in [*option.opts, *option.secondary_opts]:
-        assert re.search(rf"`[^`\n]*{re.escape(spelling)}(?![\w-])[^`\n]*`", README), spelling
 
 
-def test_the_readme_s_options_table_shows_the_models_own_defaults() -> None:
-    rows = dict(re.findall(r"^\| `--([\w-]+)[^|]*\|[^|]*\| ([^|]*) \|$", README, flags=re.MULTILINE))
-    published = MODELS["seesr"].defaults
-    for option, field in (("steps", published.steps), ("guidance", published.guidance), ("tile", published.tile)):
-        assert str(field) in rows[option]
+def test_the_page_of_options_is_the_command_line_s() -> None:
+    assert options.PAGE.read_text() == options.page(), "run: python tests/options.py"
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)", README))
-def test_every_link_leads_somewhere(target: str) -> None:
-    assert (ROOT / target).exists()
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
 
 
-@pytest.mark.parametrize("anchor", re.findall(r"\]\(#([^)]+)\)", README))
-def test_every_link_within_the_readme_leads_to_a_heading(anchor: str) -> None:
-    assert anchor in anchors(README)
+@pytest.mark.parametrize(("page", "line"), typed())
+def test_every_command_line_in_the_pages_can_be_typed(page: str, line: str) -> None:
+    words = line.split()[1:]
+    known = {"--help", "--help-all", "--version", "--install-completion"}
+    if words and words[0].startswith("-"):
+        assert words[0] in known
+        return
+    if words[0] in ("COMMAND", "photo.jpg"):  # what is said of any command, and of none
+        return
+    command = COMMANDS[words[0]]
+    if "commands" in vars(command):
+        assert words[1] in command.commands, line
+        command = command.commands[words[1]]
+    known |= {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    assert [word for word in words if word.startswith("-") and len(word) > 1 and word.split("=")[0] not in known] == []
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_every_link_leads_somewhere(page: str, link: str) -> None:
+    name, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / name if name else ROOT / page
+    assert target.exists()
+    assert not anchor or anchor in anchors(target.read_text())
+
+
+@pytest.mark.parametrize(("page", "module"), MODULES)
+def test_every_module_that_the_pages_name_is_there(page: str, module: str) -> None:
+    places = (ROOT, ROOT / "src" / "seesr_cli", ROOT / "tests", ROOT / "benchmarks", ROOT / "recipes" / "miniature")
+    assert any((place / module).is_file() for place in places)
 
 
 def anchors(text: str) -> set[str]:
