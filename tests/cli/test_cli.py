@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from PIL import Image
 
 import seesr_cli
 from seesr_cli.cli import main
+from seesr_cli.records.journal import LOCK
 
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "PIL")
 COMMAND = [sys.executable, "-m", "seesr_cli"]
@@ -137,12 +138,45 @@ def test_an_interrupted_run_ends_with_130_and_no_half_file(tmp_path: Path, tiny_
         stderr=subprocess.PIPE,
         text=True,
     )
-    for seconds in (8, 20, 20):  # wherever it is by then, except in a destructor, where Python drops interrupts
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-        process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    while not (tmp_path / LOCK).exists():  # the picture is being made
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert sorted(path.name for path in tmp_path.iterdir()) in (["a.png"], [".seesr-lock", "a.png"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "a.png"]
+
+
+INTERRUPTED_AT = """
+import os, signal, sys
+from seesr_cli.cli import main
+from seesr_cli.records.journal import LOCK
+
+class Interruption:
+    def find_spec(self, name, path, target=None):
+        if name == WHERE:
+            sys.meta_path.remove(self)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                raise BECOMES
+
+sys.meta_path.insert(0, Interruption())
+main()
+"""
+
+
+@pytest.mark.parametrize("where", ["seesr_cli.run.inputs", "numpy", "torch"])
+@pytest.mark.parametrize("becomes", ["", "ImportError('numpy failed to import')"], ids=["itself", "another error"])
+def test_an_interruption_while_libraries_are_loaded_is_one_whatever_they_make_of_it(
+    tmp_path: Path, where: str, becomes: str
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code = INTERRUPTED_AT.replace("WHERE", repr(where)).replace("BECOMES", becomes)
+    command = [sys.executable, "-c", code, "upscale", str(tmp_path / "a.png"), "--model", "miniature"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

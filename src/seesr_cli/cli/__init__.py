@@ -15,6 +15,9 @@ from ..errors import SeesrError
 from . import evaluate, tags, upscale, weights
 from .config import Command, Group, Plain
 
+INTERRUPTED = 130
+"""The exit code after SIGINT or SIGTERM."""
+
 app = typer.Typer(
     name="seesr",
     cls=Group,
@@ -64,9 +67,31 @@ app.add_typer(weights.app)
 
 
 def main() -> None:
-    """Run `seesr` with the arguments it was called with, and exit as the outcome asks."""
+    """Run `seesr` with the arguments it was called with, and exit as the outcome asks.
+
+    An interruption may leave a library as another error, say of an import, and makes a picture fail: it stays one.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        """Stop what is going on, so that it can be reported; the next such signal ends the program at once."""
+        received.append(number)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
+    try:
+        _run()
+    except BaseException as end:
+        done = isinstance(end, SystemExit) and not end.code
+        if received and not done:
+            sys.exit(INTERRUPTED)
+        raise
+
+
+def _run() -> None:
     try:
         app(prog_name="seesr")
     except SeesrError as error:
@@ -74,10 +99,3 @@ def main() -> None:
 
         complain(str(error), error if "--debug" in sys.argv else None, error.remedies)
         sys.exit(error.exit_code)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Stop what is going on, so that it can be reported; the next such signal ends the program at once."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_DFL)
-    raise KeyboardInterrupt
