@@ -33,6 +33,7 @@ _PREFIXES = {
 
 _MOST_NODES = 200_000
 """Elements of a packet that is looked into; a photograph's has hundreds, with a raw developer's masks thousands."""
+_DEEPEST = 500
 
 Name = tuple[str, str]
 """A property: its namespace, and its name in it."""
@@ -177,8 +178,8 @@ def _parsed(content: bytes) -> _Node:
     def begin(name: str, attributes: list[str]) -> None:
         nonlocal count
         count += 1
-        if count > _MOST_NODES:
-            raise Damaged("it has too many elements")
+        if count > _MOST_NODES or len(open_) > _DEEPEST:
+            raise Damaged("it has too many elements, or too many in each other")
         start = parser.CurrentByteIndex
         scope = open_[-1].scope if open_ else {"xml": _XML, "": ""}
         pairs = dict(zip(attributes[::2], attributes[1::2], strict=True))
