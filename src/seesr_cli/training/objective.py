@@ -4,6 +4,7 @@ With signal s = sqrt(kept) and noise level n = sqrt(1 - kept), a noisy latent is
 asked for the noise (DDPM, arXiv 2006.11239), the velocity s·noise - n·clean (arXiv 2202.00512) or the clean latent.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,12 +13,16 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from ..models.graft import Guide
+from ..models.graft import Guide, TwoReadings
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 """What is predicted, in the words of a scheduler file."""
 
 Weighting = Literal["none", "min-snr", "late"]
+
+
+Learns = Literal["published", "networks", "all"]
+"""What trains: ControlNet and image attention; ControlNet and UNet; the text tower, too."""
 
 
 @dataclass(frozen=True)
@@ -131,3 +136,22 @@ def error(objective: Objective, predicted: Tensor, clean: Tensor, noise: Tensor,
         return torch.nn.functional.mse_loss(predicted.float(), wanted.float())
     each = (predicted.float() - wanted.float()).square().mean((1, 2, 3))
     return (weights(objective, kept) * each).mean()
+
+
+def image_attention(unet: UNet2DConditionModel) -> Iterator[nn.Parameter]:
+    """Yield the parameters of the grafted image transformers."""
+    for module in unet.modules():
+        if isinstance(module, TwoReadings):
+            yield from module.image.parameters()
+
+
+def choose(denoiser: Denoiser, learns: Learns) -> list[nn.Parameter]:
+    """Freeze all of `denoiser` but what `learns` names, and return the parameters that train."""
+    denoiser.requires_grad_(False)
+    parts: list[nn.Parameter] = [*denoiser.controlnet.parameters()]
+    parts += image_attention(denoiser.unet) if learns == "published" else denoiser.unet.parameters()
+    if learns == "all" and denoiser.text is not None:
+        parts += denoiser.text.parameters()
+    for parameter in parts:
+        parameter.requires_grad_(True)
+    return parts

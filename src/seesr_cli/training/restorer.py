@@ -7,7 +7,7 @@ that is run later, and what counts is the decoded picture. Runs that are larger 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,15 +15,11 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from ..models.graft import TwoReadings
 from ..restore.colour import low_frequencies, wavelet
 from .autoencoder import gentle
-from .objective import Denoiser, Objective, add_noise, clean_latent, draw_timestep, error
+from .objective import Denoiser, Learns, Objective, add_noise, choose, clean_latent, draw_timestep, error
 from .optimise import QUICK_BETAS, Average, adamw, rate, set_rate
 from .photographs import draw, unit
-
-Learns = Literal["published", "networks", "all"]
-"""What trains: ControlNet and image attention; ControlNet and UNet; the text tower, too."""
 
 
 class Networks(NamedTuple):
@@ -163,13 +159,6 @@ def start_from_nothing(networks: Networks) -> None:
         nn.init.normal_(convolution.weight, std=0.3 / convolution.in_channels**0.5)
 
 
-def image_attention(unet: UNet2DConditionModel) -> Iterator[nn.Parameter]:
-    """Yield the parameters of the grafted image transformers."""
-    for module in unet.modules():
-        if isinstance(module, TwoReadings):
-            yield from module.image.parameters()
-
-
 def batches(
     pairs: Sequence[Pair], recipe: Recipe, factor: int, generator: torch.Generator, device: torch.device | str = "cpu"
 ) -> Iterator[Batch]:
@@ -266,22 +255,6 @@ def _distance(result: Tensor, goal: Tensor, mean: float) -> Tensor:
     return spread.mean() + mean * colour.abs().mean()
 
 
-def choose(networks: Networks, learns: Learns) -> list[nn.Parameter]:
-    """Freeze all networks but what `learns` names, and return the parameters that train."""
-    for network in (networks.vae, networks.text, networks.unet, networks.controlnet):
-        network.requires_grad_(False)
-    parts: list[nn.Parameter] = [*networks.controlnet.parameters()]
-    if learns == "published":
-        parts += image_attention(networks.unet)
-    else:
-        parts += networks.unet.parameters()
-    if learns == "all":
-        parts += networks.text.parameters()
-    for parameter in parts:
-        parameter.requires_grad_(True)
-    return parts
-
-
 class Training:
     """A training of the SeeSR stage: networks, optimiser and averages, which can be kept and taken up again.
 
@@ -294,6 +267,7 @@ class Training:
         self.step = 0
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
+        networks.vae.requires_grad_(False)
         self.parts: dict[str, nn.Module] = {
             "text": networks.text,
             "unet": networks.unet,
@@ -301,12 +275,12 @@ class Training:
             "vae": networks.vae,
         }
         if isinstance(recipe, OneStep):
-            core = choose(networks, "all")
+            core = choose(self.denoiser, "all")
             decoder = nn.ModuleList([networks.vae.decoder, networks.vae.post_quant_conv]).requires_grad_(True)
             self.learning = [*core, *decoder.parameters()]
             groups = [(core, recipe.lr), *gentle(decoder, recipe.decoder_lr)]
         else:
-            self.learning = choose(networks, recipe.learns)
+            self.learning = choose(self.denoiser, recipe.learns)
             groups = [(self.learning, recipe.lr)]
             del self.parts["vae"]
         self.optimiser = adamw(groups, recipe.decay, recipe.betas)
