@@ -1,10 +1,11 @@
 """Sizes and amounts of the miniature: everything `train.py` does is decided here."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from seesr_cli.training.autoencoder import AutoencoderRecipe
-from seesr_cli.training.degradation import MILD, STRONG, Blur, Degradation, Noise, Resize, Round
+from seesr_cli.training.degradation import MILD, STRONG, Blur, Degradation, Noise, Resize, Ringing, Round
 from seesr_cli.training.restorer import OneStep
 
 TEXT_WIDTH = 64
@@ -100,7 +101,7 @@ WIDER_MILD = replace(
             jpeg=(72.0, 95.0),
         ),
     ),
-    final_sinc=0.05,
+    ringing=Ringing(0.05, (21, 21), (math.pi / 5, math.pi)),
 )
 UNFILTERED_MILD = replace(WIDER_MILD, antialias=False)
 WIDER_STRONG = replace(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seesr_cli.training import degradation, kernels
-from seesr_cli.training.degradation import STRENGTHS, Blur, Degradation, Noise, Strength, degrade
+from seesr_cli.training.degradation import STRENGTHS, Blur, Degradation, Noise, Ringing, Strength, degrade
 
 
 def smooth_picture(side: int = 96) -> Tensor:
@@ -85,14 +85,14 @@ def test_kinds_are_drawn_as_often_as_the_recipe_says(monkeypatch: pytest.MonkeyP
 
 def test_the_published_numbers_are_the_defaults() -> None:
     first, second = Degradation().rounds
-    assert (first.blur.size, second.blur.size, second.blur.probability) == (21, 11, 0.8)
+    assert (first.blur.size, second.blur.size, second.blur.probability) == (21, 21, 0.8)
     assert (first.blur.sigma, second.blur.sigma) == ((0.2, 3.0), (0.2, 1.5))
     assert (first.resize.enlarge, first.resize.shrink, first.resize.factor) == (0.2, 0.7, (0.15, 1.5))
     assert (second.resize.enlarge, second.resize.shrink, second.resize.factor) == (0.3, 0.4, (0.3, 1.2))
     assert (first.noise.sigma, second.noise.sigma) == ((1.0, 30.0), (1.0, 25.0))
     assert (first.noise.poisson, second.noise.poisson) == ((0.05, 3.0), (0.05, 2.5))
     assert first.jpeg == second.jpeg == (30.0, 95.0)
-    assert Degradation().final_sinc == 0.8
+    assert Degradation().ringing == Ringing(0.8, (7, 21), (math.pi / 3, math.pi))
 
 
 @pytest.mark.parametrize("strength", list(Strength))
@@ -157,3 +157,24 @@ def test_a_lower_jpeg_quality_loses_more() -> None:
     picture = torch.rand(3, 32, 32, generator=seeded())
     errors = [(degradation.jpeg(picture, quality) - picture).square().mean().item() for quality in (30, 60, 95)]
     assert errors == sorted(errors, reverse=True)
+
+
+def test_the_last_filter_is_drawn_as_published() -> None:
+    drawn: list[tuple[int, float]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "sinc", lambda size, cutoff: drawn.append((size, cutoff)))
+        generator = seeded()
+        for _ in range(10_000):
+            degradation.draw_ringing(Ringing(), generator)
+    sides, cutoffs = [size for size, _ in drawn], [cutoff for _, cutoff in drawn]
+    assert len(sides) / 10_000 == pytest.approx(0.8, abs=0.015)
+    assert {size: round(sides.count(size) / len(sides), 2) for size in set(sides)} == dict.fromkeys(
+        range(7, 22, 2), pytest.approx(1 / 8, abs=0.02)
+    )
+    assert min(cutoffs) >= math.pi / 3
+    assert sum(cutoffs) / len(cutoffs) == pytest.approx(2 * math.pi / 3, abs=0.02)
+
+
+def test_a_fixed_blur_is_that_blur_and_takes_no_chance() -> None:
+    fixed = Blur(fixed=(9, 1.5))
+    assert torch.equal(degradation.draw_kernel(fixed, seeded(1)), kernels.gaussian(9, (1.5, 1.5)))  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..errors import SeesrError
-from . import evaluate, tags, upscale, weights
+from . import evaluate, tags, train, upscale, weights
 from .config import Command, Group, Plain
 
 INTERRUPTED = 130
@@ -64,6 +64,7 @@ EVALUATE_EXAMPLES = """\
   seesr evaluate restored/ --reference originals/ --against others/ --csv worst-first.csv"""
 app.command(no_args_is_help=True, epilog=EVALUATE_EXAMPLES, cls=Plain)(evaluate.evaluate)
 app.add_typer(weights.app)
+app.add_typer(train.app)
 
 
 def main() -> None:

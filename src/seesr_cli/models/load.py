@@ -129,6 +129,40 @@ def load_published_tagger(model: Model, weights: Path, place: Place) -> Tagger:
     return _fill(lambda: Tagger(config, labels), state, ram, place, keys.tagger, keys.published_tagger)
 
 
+def load_teacher(model: Model, weights: Path, place: Place) -> Tagger:
+    """Return the tagger that DAPE learns from: RAM without the LoRA, or the one tagger of a model that has but one."""
+    if len(model.tagger) == 1:
+        return load_tagger(model, weights, place)
+    config, labels = _tagger_sizes(model, weights)
+    ram = find(weights, model.tagger[0])
+    state = keys.ram(_pickle(ram, "model"))
+    return _fill(lambda: Tagger(config, labels), state, ram, place, keys.tagger, keys.published_tagger)
+
+
+def tagger_config(model: Model, weights: Path) -> dict[str, Any]:
+    """Return the sizes of the model's tagger and of its LoRA."""
+    return _tagger_sizes(model, weights)[0]
+
+
+def load_base_unet(model: Model, weights: Path, place: Place) -> "UNet2DConditionModel":
+    """Return the model's UNet with image attention as its constructor makes it: where training as published begins.
+
+    The UNet is that of Stable Diffusion, in the base's folder `unet`; the configuration is that of the model's own UNet
+    where there is one.
+    """
+    from .graft import build_unet
+
+    config, file, state = _diffusers_folder(weights, f"{model.base}/unet", place)
+    config["use_image_cross_attention"] = True
+    grafted = keys.grafted(state)
+    network = build_unet(config)
+    own = network.state_dict()
+    fresh = {name: tensor for name, tensor in own.items() if name not in grafted and ".image." in name}
+    _check(keys.published(own), keys.published(grafted | fresh), file)
+    network.load_state_dict(grafted | fresh)
+    return network.to(place.device, place.dtype)
+
+
 def _tagger_sizes(model: Model, weights: Path) -> tuple[dict[str, Any], int]:
     config_file = weights / model.tagger_config
     config = PUBLISHED_TAGGER | (_json(config_file) if config_file.is_file() else {})

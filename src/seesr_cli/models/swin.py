@@ -97,7 +97,10 @@ class Merging(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention within windows, and an MLP; each with a LayerNorm before it and a residual."""
+    """Attention within windows, and an MLP; each with a LayerNorm before it and a residual.
+
+    drop_path: share of pictures that go past an update in training, 0 to 1; 0 unless training sets it.
+    """
 
     def __init__(self, side: int, window: int, shift: int, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -105,6 +108,7 @@ class Block(nn.Module):
         self.attention = WindowAttention(window, width, heads)
         self.layernorm_before = nn.LayerNorm(width)
         self.layernorm_after = nn.LayerNorm(width)
+        self.drop_path = 0.0
         wide = int(mlp_ratio * width)
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, wide), "fc2": nn.Linear(wide, width)})
 
@@ -113,8 +117,15 @@ class Block(nn.Module):
         rolled = self.layernorm_before(grid).roll((-self.shift, -self.shift), (1, 2))
         apart = _apart(self.side, self.window, self.shift).to(grid) if self.shift else None
         windows = self.attention(_windows(rolled, self.window), apart)
-        grid = grid + _grid(windows, self.side, self.window).roll((self.shift, self.shift), (1, 2))
-        return grid + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.layernorm_after(grid))))
+        grid = grid + self._dropped(_grid(windows, self.side, self.window).roll((self.shift, self.shift), (1, 2)))
+        return grid + self._dropped(self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.layernorm_after(grid)))))
+
+    def _dropped(self, update: Tensor) -> Tensor:
+        """Return `update`, in training without that of some pictures and the others' so much larger (drop path)."""
+        if not self.training or self.drop_path == 0:
+            return update
+        stays = torch.rand(len(update), 1, 1, 1, device=update.device) >= self.drop_path
+        return update * stays / (1 - self.drop_path)
 
 
 class WindowAttention(nn.Module):

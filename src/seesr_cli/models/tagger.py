@@ -68,6 +68,7 @@ class HeadLayer(nn.Module):
         self.widen = nn.Linear(width, head["intermediate_size"])
         self.narrow = nn.Linear(head["intermediate_size"], width)
         self.mlp_norm = nn.LayerNorm(width, eps=eps)
+        self.dropout = nn.Dropout(0.0)  # of attention and of both updates, as BERT has it; training sets its share
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
         """Return queries [B, labels, width] after reading tokens [B, cells, token width]."""
@@ -75,6 +76,7 @@ class HeadLayer(nn.Module):
             projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for projected in (self.query(queries), self.key(tokens), self.value(tokens))
         )
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        queries = self.attended_norm(queries + self.attended(attended))
-        return self.mlp_norm(queries + self.narrow(F.gelu(self.widen(queries))))
+        share = self.dropout.p if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=share).transpose(1, 2).flatten(2)
+        queries = self.attended_norm(queries + self.dropout(self.attended(attended)))
+        return self.mlp_norm(queries + self.dropout(self.narrow(F.gelu(self.widen(queries)))))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..models.swin import Block
 from ..models.tagger import Tagger
 from . import lora
 from .optimise import adamw
@@ -39,6 +40,20 @@ def make_student(teacher: Tagger, recipe: DapeRecipe) -> tuple[Tagger, list[torc
     """Return a copy of `teacher` with LoRA on it, and the parameters that train."""
     student = copy.deepcopy(teacher)
     return student, lora.put_on(student, recipe.rank, recipe.alpha, recipe.seed)
+
+
+DROP_PATH, DROPOUT = 0.1, 0.1
+"""Of the published student in training: the Swin transformer's largest, at its last block, and the head's."""
+
+
+def set_dropout(student: Tagger, path: float = DROP_PATH, head: float = DROPOUT) -> None:
+    """Let `student` drop in training: paths of the Swin blocks, rising from 0 to `path`, and shares of the head's."""
+    blocks = [module for module in student.backbone.modules() if isinstance(module, Block)]
+    for place, block in enumerate(blocks):
+        block.drop_path = path * place / max(len(blocks) - 1, 1)
+    for layer in student.layers.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = head
 
 
 def loss(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], recipe: DapeRecipe) -> Tensor:

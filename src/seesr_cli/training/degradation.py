@@ -3,7 +3,8 @@
     sharpen ─▶ blur ─▶ resize ─▶ noise ─▶ JPEG
                  └▶ blur ─▶ resize ─▶ noise ─▶ { JPEG, resize to 1/scale and sinc }, in either order
 
-Every draw comes from one generator: the same seed gives the same picture. Numbers: arXiv 2107.10833, SeeSR's release.
+Every draw comes from one generator on the CPU: the same seed gives the same picture on every device. Numbers: arXiv
+2107.10833, SeeSR's release.
 
     python -m seesr_cli.training.degradation IN OUT --strength mild --seed 0
 """
@@ -82,11 +83,20 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Ringing:
+    """The sinc filter at the end: how often, its smallest and largest side (odd), its cut-off in radians a pixel."""
+
+    probability: float = 0.8
+    sizes: tuple[int, int] = (7, 21)
+    cutoff: Range = (math.pi / 3, math.pi)
+
+
+@dataclass(frozen=True)
 class Degradation:
     """A whole degradation; the defaults are the published ones.
 
     scale: clean side / degraded side. sharpen: degrade the sharpened picture (the published target is sharpened too).
-    rounds: one or more, the last one ends in the final size. final_sinc: probability of the sinc filter at the end.
+    rounds: one or more, the last one ends in the final size. ringing: the sinc filter at the end.
     antialias: shrink with a filter as wide as the step (the published code does not, for bilinear and bicubic).
     """
 
@@ -95,12 +105,12 @@ class Degradation:
     rounds: tuple[Round, ...] = (
         Round(),
         Round(
-            Blur(size=11, probability=0.8, sigma=(0.2, 1.5)),
+            Blur(probability=0.8, sigma=(0.2, 1.5)),
             Resize(enlarge=0.3, shrink=0.4, factor=(0.3, 1.2)),
             Noise(sigma=(1.0, 25.0), poisson=(0.05, 2.5)),
         ),
     )
-    final_sinc: float = 0.8
+    ringing: Ringing = Ringing()
     antialias: bool = False
 
 
@@ -122,7 +132,7 @@ MILD = Degradation(
             jpeg=(83.0, 88.0),
         ),
     ),
-    final_sinc=0.0,
+    ringing=Ringing(probability=0.0),
     antialias=True,
 )
 """One blur, slight noise, JPEG of about 85: a good photograph made small."""
@@ -143,7 +153,7 @@ STRONG = Degradation(
             jpeg=(40.0, 60.0),
         ),
     ),
-    final_sinc=0.5,
+    ringing=Ringing(0.5, (21, 21), (math.pi / 5, math.pi)),
 )
 """The second order, JPEG of 40 to 60: a photograph that has been through several hands."""
 
@@ -174,7 +184,7 @@ def degrade(pixels: Tensor, degradation: Degradation, generator: torch.Generator
     picture = resize(picture, _draw_size(small, last.resize, generator), degradation.antialias, generator)
     picture = add_noise(picture, last.noise, generator)
     quality = round(_between(last.jpeg, generator))
-    ringing = draw_sinc(21, generator) if _happens(degradation.final_sinc, generator) else None
+    ringing = draw_ringing(degradation.ringing, generator)
     if _happens(0.5, generator):
         return jpeg(_finish(picture, small, ringing, degradation.antialias, generator), quality)
     return _rounded(_finish(jpeg(picture, quality), small, ringing, degradation.antialias, generator))
@@ -183,7 +193,7 @@ def degrade(pixels: Tensor, degradation: Degradation, generator: torch.Generator
 def sharpen(pixels: Tensor, weight: float = 0.5, size: int = 51, threshold: float = 10.0) -> Tensor:
     """Return the unsharp-masked picture: moved away from its blur where it differs by over `threshold` 255ths."""
     deviation = 0.3 * ((size - 1) * 0.5 - 1) + 0.8  # of a gaussian that is named by its size alone
-    axis = kernels.gaussian(size, (deviation, deviation)).sum(0)
+    axis = kernels.gaussian(size, (deviation, deviation)).sum(0).to(pixels)
 
     def soften(picture: Tensor) -> Tensor:
         margin = size // 2
@@ -213,6 +223,15 @@ def draw_kernel(recipe: Blur, generator: torch.Generator) -> Tensor | None:
     return kernels.make(kind, size, sigma, _between(side, generator), _between((-math.pi, math.pi), generator))
 
 
+def draw_ringing(recipe: Ringing, generator: torch.Generator) -> Tensor | None:
+    """Return the sinc filter at the end, or None where the draw is no filter."""
+    if not _happens(recipe.probability, generator):
+        return None
+    least, most = recipe.sizes
+    more = 0 if least == most else int(torch.randint(0, (most - least) // 2 + 1, (), generator=generator))
+    return kernels.sinc(least + 2 * more, _between(recipe.cutoff, generator))
+
+
 def draw_sinc(size: int, generator: torch.Generator) -> Tensor:
     """Return a sinc filter; small ones cut off higher, since they cannot hold a long ring."""
     return kernels.sinc(size, _between((math.pi / 3 if size < 13 else math.pi / 5, math.pi), generator))
@@ -224,7 +243,7 @@ def blur(pixels: Tensor, kernel: Tensor | None) -> Tensor:
         return pixels
     margin = len(kernel) // 2
     padded = F.pad(pixels[:, None], (margin, margin, margin, margin), mode="reflect")
-    return F.conv2d(padded, kernel[None, None])[:, 0]
+    return F.conv2d(padded, kernel[None, None].to(padded))[:, 0]
 
 
 def resize(pixels: Tensor, size: tuple[int, int], antialias: bool, generator: torch.Generator) -> Tensor:
@@ -244,21 +263,21 @@ def add_noise(pixels: Tensor, recipe: Noise, generator: torch.Generator) -> Tens
     if gaussian:
         sigma = _between(recipe.sigma, generator) / 255
         shape = pixels[:1].shape if grey else pixels.shape
-        return (pixels + sigma * torch.randn(shape, generator=generator)).clamp(0, 1)
+        return (pixels + sigma * torch.randn(shape, generator=generator).to(pixels)).clamp(0, 1)
     strength = _between(recipe.poisson, generator)
     light = _luma(pixels) if grey else pixels
     levels = 2.0 ** math.ceil(math.log2(max(len(torch.unique((light * 255).round())), 2)))
-    counts = torch.poisson(light * levels, generator=generator) / levels
+    counts = torch.poisson((light * levels).cpu(), generator=generator).to(light) / levels
     return (pixels + strength * (counts - light)).clamp(0, 1)
 
 
 def jpeg(pixels: Tensor, quality: int) -> Tensor:
     """Return `pixels` [3, H, W] in [0, 1] after a JPEG file of `quality`, in whole 255ths."""
-    array = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    array = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
     file = io.BytesIO()
     Image.fromarray(array).save(file, "JPEG", quality=quality)
     with Image.open(file) as image:
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).to(torch.float32) / 255
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).to(pixels) / 255
 
 
 def _finish(
@@ -287,7 +306,7 @@ def _happens(probability: float, generator: torch.Generator) -> bool:
 
 
 def _luma(pixels: Tensor) -> Tensor:
-    return (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
+    return (pixels * torch.tensor([0.299, 0.587, 0.114]).to(pixels)[:, None, None]).sum(0, keepdim=True)
 
 
 def _rounded(pixels: Tensor) -> Tensor:

@@ -46,6 +46,56 @@ def put_on(tagger: Tagger, rank: int, alpha: float, seed: int) -> list[nn.Parame
     return learning
 
 
+def published(tagger: Tagger) -> dict[str, Tensor]:
+    """Return the updates on `tagger` by DAPE's published names: what `keys.fold_lora` folds.
+
+    A Swin `qkv` has one A [2·rank, dim] and one B [2·dim, rank], query first; the head's have A and B each. The
+    published file also holds updates of a captioner; where it shares the head's weights they are zeros here.
+    """
+    found = {
+        name.removesuffix(".parametrizations.weight.0"): module
+        for name, module in tagger.named_modules()
+        if isinstance(module, LowRank)
+    }
+    state: dict[str, Tensor] = {}
+    for name, update in found.items():
+        a, b = update.a.detach(), update.b.detach()
+        if name.endswith(".q_proj"):
+            value = found[name.removesuffix("q_proj") + "v_proj"]
+            place = name.replace("backbone.encoder.", "visual_encoder.").replace(".attention.q_proj", ".attn.qkv")
+            state[f"{place}.lora_A"] = torch.cat([a, value.a.detach()])
+            state[f"{place}.lora_B"] = torch.cat([b, value.b.detach()])
+        elif not name.endswith(".v_proj"):
+            _, layer, part = name.split(".")
+            place = f"encoder.layer.{layer}.crossattention.self.{part}"
+            state[f"tagging_head.{place}.lora_A"], state[f"tagging_head.{place}.lora_B"] = a, b
+            state[f"tag_encoder.{place}.lora_A"] = torch.zeros_like(a)
+            state[f"tag_encoder.{place}.lora_B"] = torch.zeros_like(b)
+    return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
+@torch.no_grad()
+def take(tagger: Tagger, state: dict[str, Tensor]) -> None:
+    """Set the updates on `tagger` to those of `published`; the inverse of it."""
+    names = published(tagger)
+    for name, module in tagger.named_modules():
+        if not isinstance(module, LowRank):
+            continue
+        place = name.removesuffix(".parametrizations.weight.0")
+        if place.endswith(("q_proj", "v_proj")):
+            half = 0 if place.endswith("q_proj") else 1
+            owner = place[: -len(".attention.q_proj")].replace("backbone.encoder.", "visual_encoder.") + ".attn.qkv"
+            a, b = (state[f"{owner}.{part}"].chunk(2)[half] for part in ("lora_A", "lora_B"))
+        else:
+            _, layer, part = place.split(".")
+            owner = f"tagging_head.encoder.layer.{layer}.crossattention.self.{part}"
+            a, b = state[f"{owner}.lora_A"], state[f"{owner}.lora_B"]
+        module.a.copy_(a)
+        module.b.copy_(b)
+    if names.keys() != state.keys():
+        raise ValueError("The updates belong to another tagger.")
+
+
 def fold(tagger: Tagger) -> None:
     """Make the updates part of the weights; the tagger then has its plain names again and computes the same."""
     for layer in layers(tagger):
