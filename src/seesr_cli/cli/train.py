@@ -201,7 +201,7 @@ def _foretell(run: "Run", as_json: bool) -> None:
     if as_json:
         print(json.dumps({"event": "forecast", **told._asdict()}))
         return
-    print(f"learning    {told.learning / 1e6:,.1f} million parameters ({told.frozen / 1e6:,.1f} million frozen)")
+    print(f"learning    {_count(told.learning)} parameters ({_count(told.frozen)} frozen)")
     print(f"memory      {told.memory / 1e9:.1f} GB a device, the features of a step apart; {told.free / 1e9:.1f} free")
     print(f"speed       {told.samples_per_second:.2f} pictures a second")
     print(f"time        {told.hours:,.1f} hours for {run.recipe.steps:,} steps of {run.recipe.batch}")
@@ -281,7 +281,7 @@ class _Told:
         match kind:
             case "begun":
                 text = (
-                    f"{event['parameters'] / 1e6:,.1f} million parameters learn from {event['pictures']:,} pictures; "
+                    f"{_count(event['parameters'])} parameters learn from {event['pictures']:,} pictures; "
                     f"{event['devices']} device{'s' if event['devices'] > 1 else ''}, {event['micro']} pictures at "
                     f"once, {event['accumulation']} times a step"
                 )
@@ -331,3 +331,7 @@ class _Told:
 def _duration(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:,.1f} million" if number >= 1e6 else f"{number:,}"

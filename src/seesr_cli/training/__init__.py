@@ -1,13 +1,14 @@
-"""The published training recipe, sized by configuration (extra `train`); nothing the command line runs imports it.
+"""Training as published, and from nothing (extra `train`); restoring never imports it.
 
-photographs.py   pictures in memory, crops of them
-kernels.py       the blur kernels of the degradation
-degradation.py   clean picture -> degraded picture
-textures.py      pictures made by the recipe itself
-attributes.py    what can be measured on a clean picture and be said in a word
-lora.py          low-rank updates of linear layers, and how to fold them
-tagger.py        teacher: labels from pictures · dape.py: student, degraded pictures
-autoencoder.py   the VAE · restorer.py: ControlNet and UNet, as published and from nothing
-measures.py      PSNR, SSIM, F1
-schedule.py      learning rate and averaged weights, the same for every stage
+recipe.py        every number of a run, from TOML (`recipes/`) and `--set`
+sources.py       pictures in folders, lists and shards, by number · samples.py: sample n of a run
+kernels.py       the blur kernels of the degradation · degradation.py: clean picture -> degraded picture
+objective.py     the loss of a denoiser as a choice, and what learns
+lora.py          low-rank updates of linear layers: put on, published names, folded in
+stages.py        DAPE and SeeSR as the engine sees them: loss, files, export
+engine.py        the run on any number of devices · checkpoint.py · validation.py · page.py
+optimise.py      learning rates, AdamW, averaged weights · measures.py: PSNR, SSIM, F1
+
+In memory, for models of a few million weights: photographs.py, pairs.py, restorer.py (the SeeSR stage), dape.py,
+teacher.py (a tagger from labels), autoencoder.py (a VAE), textures.py, attributes.py, evaluation.py
 """

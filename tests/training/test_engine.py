@@ -1,0 +1,255 @@
+"""A run: resumed to the bit, exported, refused where it is another's; on the tiny checkpoint of the recordings."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from seesr_cli.errors import ResourcesError, UsageError
+from seesr_cli.machine.device import Place
+from seesr_cli.models import load
+from seesr_cli.restore.upscaler import Upscaler
+from seesr_cli.settings import SEESR, Settings
+from seesr_cli.training import checkpoint, engine, lora, page, sources, stages
+from seesr_cli.training.recipe import Recipe, parsed
+
+SMALL: dict[str, Any] = {
+    "start": "weights",
+    "steps": 4,
+    "batch": 2,
+    "precision": "fp32",
+    "size": 64,
+    "least_side": 0,
+    "least_bytes": 0,
+    "workers": 0,
+    "validate": 0,
+    "save_every": 2,
+    "lr": 1e-3,
+    "degradation": "mild",
+    "enlargement": "inference",
+    "quality_words": True,
+}
+STAGES: dict[str, dict[str, Any]] = {
+    "seesr": SMALL | {"ema": 0.9},
+    "dape": SMALL | {"learns": "lora", "whole": True, "sharpened": False, "clip": 0.0},
+}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(6):
+        coarse = torch.rand(1, 3, 10, 10, generator=torch.Generator().manual_seed(number))
+        pixels = (torch.nn.functional.interpolate(coarse, (96, 96), mode="bicubic")[0].clamp(0, 1) * 255).byte()
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
+    return folder
+
+
+def recipe(stage: Any, **keys: Any) -> Recipe:
+    return parsed(stage, STAGES[stage] | keys, "test")
+
+
+def train(
+    recipe: Recipe,
+    pictures: Path,
+    weights: Path,
+    out: Path,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[engine.Event]:
+    events: list[engine.Event] = []
+    run = engine.Run(recipe, sources.find([str(pictures)]), weights, out, resume, "cpu", events.append, stop)
+    engine.train(run)
+    return events
+
+
+def learnt(run: Path) -> dict[str, Tensor]:
+    """Return all tensors of the newest checkpoint."""
+    newest = checkpoint.whole(run)[-1]
+    return {
+        f"{path.parent.name}/{path.stem}/{name}": tensor
+        for path in sorted(newest.rglob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
+
+
+def after(number: int) -> Callable[[], bool]:
+    """Return what asks to stop after so many steps."""
+    asked = iter(range(1, 10**6))
+    return lambda: next(asked) >= number
+
+
+@pytest.mark.parametrize("stage", ["seesr", "dape"])
+def test_a_run_that_was_stopped_goes_on_to_the_bit(
+    stage: str, pictures: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    train(recipe(stage), pictures, tiny_weights, tmp_path / "whole")
+    stopped = train(recipe(stage), pictures, tiny_weights, tmp_path / "parts", stop=after(3))
+    assert [each["step"] for each in stopped if each["event"] == "saved"] == [2, 3]
+    assert stopped[-1]["reached"] is False
+    train(recipe(stage), pictures, tiny_weights, tmp_path / "parts", resume=True)
+    one, other = learnt(tmp_path / "whole"), learnt(tmp_path / "parts")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_that_is_killed_goes_on_to_the_bit(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    _killed(pictures, tiny_weights, tmp_path, {"steps": 3, "save_every": 1}, kills=1)
+
+
+@pytest.mark.slow
+def test_a_run_with_workers_accumulation_and_averages_is_killed_twenty_times(
+    pictures: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    keys = {"steps": 12, "save_every": 1, "batch": 4, "micro": 2, "workers": 2, "ema": 0.9}
+    _killed(pictures, tiny_weights, tmp_path, keys, kills=20)
+
+
+def _killed(pictures: Path, weights: Path, folder: Path, keys: dict[str, Any], kills: int) -> None:
+    """Run to the end in one go; then again, killed at odd moments; and compare the weights."""
+    entries = recipe("seesr", **keys).as_json()
+    file = folder / "mine.toml"
+    file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in entries.items()))
+    command = [sys.executable, "-m", "seesr_cli", "train", "seesr", str(file), "--data", str(pictures), "--json"]
+    command += ["--devices", "cpu", "--weights", str(weights), "--out"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    subprocess.run([*command, str(folder / "whole")], check=True, capture_output=True, env=environment)
+    chance = torch.Generator().manual_seed(0)
+    run = [*command, str(folder / "killed")]
+    for kill in range(kills):
+        resume = ["--resume"] if kill else []
+        process = subprocess.Popen([*run, *resume], stdout=subprocess.PIPE, text=True, env=environment)
+        assert process.stdout
+        wanted = int(torch.randint(1, 4, (), generator=chance))
+        for line in process.stdout:
+            wanted -= json.loads(line)["event"] in ("step", "saved")
+            if not wanted:
+                break
+        process.send_signal(signal.SIGKILL)
+        process.stdout.close()
+        process.wait()
+    subprocess.run([*run, "--resume"], check=True, capture_output=True, env=environment)
+    one, other = learnt(folder / "whole"), learnt(folder / "killed")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not list((folder / "killed").glob("*.part"))
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    for devices in ("cpu", "cpu,cpu"):
+        entries = recipe("seesr", steps=2, save_every=2, batch=4, micro=2, lr=1e-4).as_json()
+        file = tmp_path / "mine.toml"
+        file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in entries.items()))
+        command = [sys.executable, "-m", "seesr_cli", "train", "seesr", str(file), "--data", str(pictures)]
+        command += ["--devices", devices, "--weights", str(tiny_weights), "--out", str(tmp_path / devices)]
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    one, two = learnt(tmp_path / "cpu"), learnt(tmp_path / "cpu,cpu")
+    off = torch.cat([(one[name] - two[name]).abs().flatten() for name in one])
+    assert (off <= 1e-6).float().mean() > 0.99  # where a gradient is rounding alone, AdamW follows its sign
+
+
+def test_the_export_of_a_run_is_a_folder_that_restores(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    events = train(recipe("seesr", steps=2, validate=1, validate_every=2), pictures, tiny_weights, tmp_path / "run")
+    seen = next(each for each in events if each["event"] == "validated")
+    assert 0 < seen["psnr_y"] < 60
+    assert page.FILE in {path.name for path in (tmp_path / "run").iterdir()}
+    text = (tmp_path / "run" / page.FILE).read_text()
+    assert "<polyline" in text
+    assert "data:image/png;base64," in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert engine.export(tmp_path / "run", tmp_path / "to", None, False, None) == 2
+    newest = learnt(tmp_path / "run")
+    unet = load_file(tmp_path / "to" / "seesr" / "unet" / "diffusion_pytorch_model.safetensors")
+    assert all(
+        torch.equal(unet[name.removeprefix("learnt/unet/")], tensor)
+        for name, tensor in newest.items()
+        if name.startswith("learnt/unet/")
+    )
+    upscaler = Upscaler.load(SEESR, tmp_path / "to", "cpu", "fp32")
+    assert upscaler.upscale(torch.rand(3, 16, 16), Settings(steps=1, process_size=64)).pixels.isfinite().all()
+    with pytest.raises(UsageError, match="is not empty"):
+        engine.export(tmp_path / "run", tmp_path / "to", None, False, None)
+    with pytest.raises(UsageError, match="no checkpoint of step 7; there are: 2"):
+        engine.export(tmp_path / "run", tmp_path / "other", 7, False, None)
+
+
+def test_the_exported_lora_is_the_student_that_was_trained(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    train(recipe("dape", steps=2), pictures, tiny_weights, tmp_path / "run")
+    engine.export(tmp_path / "run", tmp_path / "to", None, False, None)
+    exported = load.load_published_tagger(SEESR, tmp_path / "to", Place(torch.device("cpu"), torch.float32))
+    stage = stages.DapeStage(recipe("dape"), tiny_weights, torch.device("cpu"))
+    stage.take(checkpoint.read(checkpoint.whole(tmp_path / "run")[-1]).learnt)
+    lora.fold(stage.module)
+    picture = torch.rand(1, 3, exported.side, exported.side)
+    stage.module.eval()
+    with torch.no_grad():
+        for own, theirs in zip(stage.module(picture), exported(picture), strict=True):
+            assert torch.allclose(own, theirs, atol=1e-6, rtol=1e-5)
+    untouched = load.load_teacher(SEESR, tiny_weights, Place(torch.device("cpu"), torch.float32))
+    assert not torch.equal(untouched(picture)[0], exported(picture)[0])
+
+
+def test_another_recipes_run_other_pictures_and_a_run_that_is_there_are_refused(
+    pictures: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    train(recipe("dape", steps=1), pictures, tiny_weights, out)
+    with pytest.raises(UsageError, match="holds a run already"):
+        train(recipe("dape", steps=2), pictures, tiny_weights, out)
+    with pytest.raises(UsageError, match=r"another recipe: lr is 0\.001 there and 0\.1 here"):
+        train(recipe("dape", steps=2, lr=0.1), pictures, tiny_weights, out, resume=True)
+    few = tmp_path / "few"
+    few.mkdir()
+    (few / "a.png").write_bytes((pictures / "0.png").read_bytes())
+    with pytest.raises(UsageError, match="learnt from other pictures"):
+        train(recipe("dape", steps=2), few, tiny_weights, out, resume=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(
+    pictures: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    train(recipe("dape", steps=1), pictures, tiny_weights, out)
+    before = learnt(out)
+
+    def full(*anything: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(ResourcesError, match=r"the disk is full.*last whole checkpoint is step-00000001"):
+        train(recipe("dape", steps=2), pictures, tiny_weights, out, resume=True)
+    assert [path.name for path in out.glob("step-*")] == ["step-00000001"]
+    assert learnt(out).keys() == before.keys()
+
+
+def test_only_the_newest_checkpoints_are_kept(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    train(recipe("dape", steps=4, save_every=1, keep=2), pictures, tiny_weights, tmp_path)
+    assert [path.name for path in checkpoint.whole(tmp_path)] == ["step-00000003", "step-00000004"]
+
+
+def test_a_forecast_counts_parameters_and_hours(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    run = engine.Run(
+        recipe("dape", steps=100),
+        sources.find([str(pictures)]),
+        tiny_weights,
+        tmp_path / "none",
+        False,
+        "cpu",
+        lambda event: None,
+        lambda: False,
+    )
+    told = engine.forecast(run)
+    assert told.hours == pytest.approx(100 * 2 / told.samples_per_second / 3600)
+    assert told.memory > 16 * told.learning
+    assert not (tmp_path / "none").exists()
