@@ -178,3 +178,57 @@ def test_the_last_filter_is_drawn_as_published() -> None:
 def test_a_fixed_blur_is_that_blur_and_takes_no_chance() -> None:
     fixed = Blur(fixed=(9, 1.5))
     assert torch.equal(degradation.draw_kernel(fixed, seeded(1)), kernels.gaussian(9, (1.5, 1.5)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_ten_thousand_blurs_are_drawn_as_published(number: int) -> None:
+    recipe = Degradation().rounds[number].blur
+    drawn: list[tuple[Any, ...]] = []
+    rings: list[tuple[int, float]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "make", lambda *each: drawn.append(each))
+        patch.setattr(kernels, "sinc", lambda *each: rings.append(each))
+        generator = seeded(5)
+        for _ in range(10_000):
+            degradation.draw_kernel(recipe, generator)
+    share = (1.0, 0.8)[number]
+    assert len(rings) / 10_000 == pytest.approx(0.1 * share, abs=0.012)
+    assert len(drawn) / 10_000 == pytest.approx(0.9 * share, abs=0.015)
+    for kind, probability in zip(kernels.KINDS, (0.45, 0.25, 0.12, 0.03, 0.12, 0.03), strict=True):
+        assert sum(each[0] == kind for each in drawn) / len(drawn) == pytest.approx(probability, abs=0.02)
+    for size in range(7, 22, 2):
+        assert sum(each[1] == size for each in drawn) / len(drawn) == pytest.approx(1 / 8, abs=0.02)
+    most = (3.0, 1.5)[number]
+    for axis in (0, 1):
+        values = torch.tensor([each[2][axis] for each in drawn])
+        assert 0.2 <= values.min() < 0.21
+        assert most - 0.01 < values.max() <= most
+        assert values.mean().item() == pytest.approx((0.2 + most) / 2, abs=0.04)
+    for family, least, top in (("generalised", 0.5, 4.0), ("plateau", 1.0, 2.0)):
+        betas = torch.tensor([each[3] for each in drawn if each[0].startswith(family)])
+        assert least <= betas.min() < least + 0.03
+        assert top - 0.05 < betas.max() <= top
+        below = (betas < 1).float().mean().item()
+        assert below == pytest.approx(0.5 if family == "generalised" else 0.0, abs=0.05)
+    angles = torch.tensor([each[4] for each in drawn])
+    assert angles.mean().item() == pytest.approx(0, abs=0.08)
+    assert angles.std().item() == pytest.approx(2 * math.pi / 12**0.5, abs=0.05)
+    for low, cutoffs in (
+        (math.pi / 3, [cutoff for size, cutoff in rings if size < 13]),
+        (math.pi / 5, [cutoff for size, cutoff in rings if size >= 13]),
+    ):
+        assert low <= min(cutoffs) < low + 0.1
+        assert sum(cutoffs) / len(cutoffs) == pytest.approx((low + math.pi) / 2, abs=0.12)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_ten_thousand_sizes_are_drawn_as_published(number: int) -> None:
+    recipe = Degradation().rounds[number].resize
+    generator = seeded(6)
+    factors = torch.tensor([degradation._draw_size((1000, 1000), recipe, generator)[0] / 1000 for _ in range(10_000)])
+    up, down = ((0.2, 0.7), (0.3, 0.4))[number]
+    least, most = ((0.15, 1.5), (0.3, 1.2))[number]
+    assert (factors > 1).float().mean().item() == pytest.approx(up, abs=0.015)
+    assert (factors < 1).float().mean().item() == pytest.approx(down, abs=0.015)
+    assert least <= factors.min() < least + 0.01
+    assert most - 0.01 < factors.max() <= most

@@ -21,11 +21,12 @@ from seesr_cli.models import load
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.settings import SEESR, Settings
 from seesr_cli.training import checkpoint, engine, lora, page, sources, stages
+from seesr_cli.training.engine import Run
 from seesr_cli.training.recipe import Recipe, parsed
 
 SMALL: dict[str, Any] = {
     "start": "weights",
-    "steps": 4,
+    "steps": 3,
     "batch": 2,
     "precision": "fp32",
     "size": 64,
@@ -33,7 +34,7 @@ SMALL: dict[str, Any] = {
     "least_bytes": 0,
     "workers": 0,
     "validate": 0,
-    "save_every": 2,
+    "save_every": 3,
     "lr": 1e-3,
     "degradation": "mild",
     "enlargement": "inference",
@@ -94,8 +95,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(
     stage: str, pictures: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     train(recipe(stage), pictures, tiny_weights, tmp_path / "whole")
-    stopped = train(recipe(stage), pictures, tiny_weights, tmp_path / "parts", stop=after(3))
-    assert [each["step"] for each in stopped if each["event"] == "saved"] == [2, 3]
+    stopped = train(recipe(stage), pictures, tiny_weights, tmp_path / "parts", stop=after(1))
+    assert [each["step"] for each in stopped if each["event"] == "saved"] == [1]
     assert stopped[-1]["reached"] is False
     train(recipe(stage), pictures, tiny_weights, tmp_path / "parts", resume=True)
     one, other = learnt(tmp_path / "whole"), learnt(tmp_path / "parts")
@@ -103,6 +104,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_bit(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
     _killed(pictures, tiny_weights, tmp_path, {"steps": 3, "save_every": 1}, kills=1)
 
@@ -115,13 +117,17 @@ def test_a_run_with_workers_accumulation_and_averages_is_killed_twenty_times(
     _killed(pictures, tiny_weights, tmp_path, keys, kills=20)
 
 
+def typed(recipe: Recipe, pictures: Path, weights: Path, folder: Path) -> list[str]:
+    """Return the command that trains by `recipe`, which is written into `folder`."""
+    file = folder / "mine.toml"
+    file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in recipe.as_json().items()))
+    command = [sys.executable, "-m", "seesr_cli", "train", recipe.stage, str(file)]
+    return [*command, "--data", str(pictures), "--weights", str(weights)]
+
+
 def _killed(pictures: Path, weights: Path, folder: Path, keys: dict[str, Any], kills: int) -> None:
     """Run to the end in one go; then again, killed at odd moments; and compare the weights."""
-    entries = recipe("seesr", **keys).as_json()
-    file = folder / "mine.toml"
-    file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in entries.items()))
-    command = [sys.executable, "-m", "seesr_cli", "train", "seesr", str(file), "--data", str(pictures), "--json"]
-    command += ["--devices", "cpu", "--weights", str(weights), "--out"]
+    command = [*typed(recipe("seesr", **keys), pictures, weights, folder), "--json", "--devices", "cpu", "--out"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     subprocess.run([*command, str(folder / "whole")], check=True, capture_output=True, env=environment)
     chance = torch.Generator().manual_seed(0)
@@ -147,20 +153,36 @@ def _killed(pictures: Path, weights: Path, folder: Path, keys: dict[str, Any], k
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    same = recipe("seesr", steps=2, save_every=2, batch=4, micro=2, lr=1e-4)
     for devices in ("cpu", "cpu,cpu"):
-        entries = recipe("seesr", steps=2, save_every=2, batch=4, micro=2, lr=1e-4).as_json()
-        file = tmp_path / "mine.toml"
-        file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in entries.items()))
-        command = [sys.executable, "-m", "seesr_cli", "train", "seesr", str(file), "--data", str(pictures)]
-        command += ["--devices", devices, "--weights", str(tiny_weights), "--out", str(tmp_path / devices)]
+        command = [
+            *typed(same, pictures, tiny_weights, tmp_path),
+            "--devices",
+            devices,
+            "--out",
+            str(tmp_path / devices),
+        ]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     one, two = learnt(tmp_path / "cpu"), learnt(tmp_path / "cpu,cpu")
     off = torch.cat([(one[name] - two[name]).abs().flatten() for name in one])
     assert (off <= 1e-6).float().mean() > 0.99  # where a gradient is rounding alone, AdamW follows its sign
 
 
+@pytest.mark.slow
+def test_bf16_workers_and_checkpointing_learn_too(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    wanted = recipe("seesr", steps=2, precision="bf16", workers=2, checkpointing=True, degrade_on="device")
+    out = tmp_path / "run"
+    command = [*typed(wanted, pictures, tiny_weights, tmp_path), "--devices", "cpu", "--out", str(out), "--json"]
+    done = subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    losses = [json.loads(line).get("loss") for line in done.stdout.splitlines()]
+    assert all(0 < loss < 5 for loss in losses if loss is not None)
+    assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in learnt(out).values())
+
+
 def test_the_export_of_a_run_is_a_folder_that_restores(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    events = train(recipe("seesr", steps=2, validate=1, validate_every=2), pictures, tiny_weights, tmp_path / "run")
+    events = train(
+        recipe("seesr", steps=2, validate=1, validate_every=2, size=64), pictures, tiny_weights, tmp_path / "run"
+    )
     seen = next(each for each in events if each["event"] == "validated")
     assert 0 < seen["psnr_y"] < 60
     assert page.FILE in {path.name for path in (tmp_path / "run").iterdir()}
@@ -253,3 +275,19 @@ def test_a_forecast_counts_parameters_and_hours(pictures: Path, tiny_weights: Pa
     assert told.hours == pytest.approx(100 * 2 / told.samples_per_second / 3600)
     assert told.memory > 16 * told.learning
     assert not (tmp_path / "none").exists()
+
+
+def test_a_run_that_cannot_fit_is_told_before_anything_is_loaded(
+    pictures: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Run(recipe("seesr"), sources.find([str(pictures)]), tiny_weights, tmp_path, False, "cpu", print, bool)
+    monkeypatch.setattr(engine, "_free", lambda device: 10**6)
+    monkeypatch.delattr(engine, "build")
+    with pytest.raises(ResourcesError, match="before the first picture"):
+        engine.forecast(small)
+    assert ResourcesError.exit_code == 4
+
+
+def test_half_precision_without_a_gpu_is_refused(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no GPU"):
+        train(recipe("dape", precision="fp16"), pictures, tiny_weights, tmp_path)

@@ -148,3 +148,18 @@ def test_a_source_in_a_shard_is_read_from_its_place(folder: Path, tmp_path: Path
     first = sources.find([str(shard)])[0]
     assert isinstance(first, Source)
     assert first.load() == (folder / "0.png").read_bytes()
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_two_thousand_samples(folder: Path) -> None:
+    numbered = Samples(sources.find([str(folder)]), making())
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    for n in range(300):
+        numbered[n]
+    before = resident()
+    for n in range(300, 2300):
+        numbered[n]
+    assert resident() - before < 20e6

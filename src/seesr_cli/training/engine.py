@@ -27,10 +27,10 @@ from . import checkpoint as checkpoints
 from . import page, validation
 from .checkpoint import Checkpoint
 from .optimise import adamw, set_rate, stepped
-from .recipe import Recipe, parsed
+from .recipe import FREE, Recipe, parsed
 from .samples import Samples, load
 from .sources import Source, aside, chance, digest
-from .stages import Stage, build
+from .stages import Stage, build, counted
 
 Event = Mapping[str, Any]
 Tell = Callable[[Event], None]
@@ -94,7 +94,7 @@ def train(run: Run) -> bool:
     Raises UsageError for a run folder that is another recipe's, ResourcesError when memory or disk do not suffice.
     """
     recipe = run.recipe
-    accelerator = Accelerator(mixed_precision=_precision(recipe), cpu=run.device == "cpu")
+    accelerator = _accelerator(run)
     world, rank, lead = accelerator.num_processes, accelerator.process_index, accelerator.is_main_process
     tell: Tell = run.tell if lead else _silent
     if recipe.batch % world:
@@ -237,7 +237,7 @@ def _found(run: Run, names: str, tell: Tell) -> Checkpoint | None:
     state = checkpoints.read_state(there[-1])
     if state["digest"] != run.recipe.digest():
         own, theirs = run.recipe.as_json(), state["recipe"]
-        other = next((key for key in own if own[key] != theirs.get(key)), "stage")
+        other = next((key for key in own if key not in FREE and own[key] != theirs.get(key)), "stage")
         raise UsageError(
             f"{run.out} is the run of another recipe: {other} is {theirs.get(other)!r} there and {own.get(other)!r} "
             "here. Choose another --out, or give the same recipe."
@@ -310,8 +310,12 @@ def _silent(event: Event) -> None:
     pass
 
 
-def _precision(recipe: Recipe) -> str:
-    return "no" if recipe.precision == "fp32" else recipe.precision
+def _accelerator(run: Run) -> Accelerator:
+    """Return what knows the devices. Raises UsageError for fp16 where there is no GPU."""
+    precision, on_cpu = run.recipe.precision, run.device == "cpu" or not torch.cuda.is_available()
+    if precision == "fp16" and on_cpu:
+        raise UsageError("precision is fp16, and there is no GPU: use --set precision=fp32 or bf16.")
+    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
 
 
 def _micro(share: int, device: torch.device) -> int:
@@ -340,23 +344,19 @@ class Forecast(NamedTuple):
 def forecast(run: Run) -> Forecast:
     """Return what a run will take, by one step on a few pictures. Raises ResourcesError where it cannot fit."""
     recipe = run.recipe
-    accelerator = Accelerator(mixed_precision=_precision(recipe), cpu=run.device == "cpu")
+    accelerator = _accelerator(run)
     device = accelerator.device
     free = _free(device)
-    on_disk = sum(path.stat().st_size for path in run.weights.rglob("*.safetensors"))
+    if recipe.stage == "seesr":
+        learning, together = counted(recipe, run.weights)
+        _check_room(4 * together + 12 * learning, learning, free)
     stage = build(recipe, run.weights, device)
     learning = sum(each.numel() for each in stage.learning)
     networks = [each for each in vars(stage).values() if isinstance(each, nn.Module)]
     parameters = {id(each): each for network in networks for each in network.parameters()}
     frozen = sum(each.numel() for each in parameters.values()) - learning
-    held = sum(each.numel() * each.element_size() for each in parameters.values())
-    memory = held + 12 * learning  # gradients and AdamW's two moments, fp32
-    if memory > free:
-        raise ResourcesError(
-            f"The run takes {memory / 1e9:.1f} GB a device before the first picture ({learning / 1e6:.1f} million "
-            f"parameters learn; the weights folder holds {on_disk / 1e9:.1f} GB) and {free / 1e9:.1f} GB are free: "
-            "take a device with more."
-        )
+    memory = sum(each.numel() * each.element_size() for each in parameters.values()) + 12 * learning
+    _check_room(memory, learning, free + (memory - 12 * learning if device.type == "cpu" else 0))
     learnt_from, _ = aside(run.sources, recipe.validate)
     micro = recipe.micro or _micro(recipe.batch // accelerator.num_processes, device)
     source = load(Samples(learnt_from, stage.making), 0, 0, 1, micro, 0)
@@ -370,6 +370,15 @@ def forecast(run: Run) -> Forecast:
         memory = max(memory, torch.cuda.max_memory_allocated(device) + 8 * learning)
     speed = micro * accelerator.num_processes / min(spent)
     return Forecast(learning, frozen, memory, free, speed, recipe.steps * recipe.batch / speed / 3600)
+
+
+def _check_room(memory: int, learning: int, free: int) -> None:
+    """Raise ResourcesError unless weights, gradients and AdamW's two moments, in fp32, find room."""
+    if memory > free:
+        raise ResourcesError(
+            f"The run takes {memory / 1e9:.1f} GB a device before the first picture ({learning / 1e6:.1f} million "
+            f"parameters learn) and {free / 1e9:.1f} GB are free: take a device with more memory."
+        )
 
 
 def _free(device: torch.device) -> int:

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "recipes"
 Stage = Literal["dape", "seesr"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
-FREE = {"steps", "save_every", "validate_every", "keep", "workers", "micro", "degrade_on", "tensorboard"}
+FREE = {"steps", "save_every", "validate_every", "keep", "workers", "micro", "degrade_on"}
 """Keys that may be others when a run goes on: the same samples are learnt from in the same way, up to rounding."""
 
 

@@ -68,7 +68,7 @@ def find(given: Sequence[str]) -> tuple[Source, ...]:
 
 def _below(folder: Path) -> Iterator[Path]:
     for place, _, names in os.walk(folder):
-        yield from (Path(place) / name for name in names)
+        yield from (Path(place, name) for name in names)
 
 
 def _listed(path: Path) -> Iterator[Source]:
@@ -78,8 +78,8 @@ def _listed(path: Path) -> Iterator[Source]:
         raise UsageError(f"--data {path}: this is no list of names; give a folder, or a text file.") from None
     for line in lines:
         if name := line.strip():
-            whole = path.parent / name
-            yield Source(str(whole), str(whole))
+            whole = os.path.join(path.parent, name)  # noqa: PTH118  a Path takes four times as long
+            yield Source(whole, whole)
 
 
 def _in_shard(path: Path) -> list[Source]:

@@ -4,12 +4,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 from ..errors import UsageError, WeightsMissing
 from ..machine.device import Place
@@ -22,6 +25,7 @@ from ..restore.tag import Reader
 from ..restore.upscaler import Upscaler
 from ..sampling.schedule import signal_kept
 from ..settings import MODELS, Model
+from ..weights import find
 from . import dape, lora, restorer
 from .degradation import STRENGTHS, Strength
 from .objective import Denoiser, Objective, add_noise, choose, error
@@ -67,9 +71,11 @@ class SeesrStage:
             unet = load.load_unet(model, weights, full)
         controlnet = load.load_controlnet(model, weights, full)
         if recipe.start == "nothing":
-            for network in (unet, controlnet, *([self.tower] if learns_text else [])):
-                _begin_anew(network)
+            _begin_anew(unet)
+            if learns_text:
+                self.tower.load_state_dict(CLIPTextModel(self.tower.config).state_dict())
         if recipe.start != "weights":
+            _begin_anew(controlnet)
             restorer.copy_encoder(unet, controlnet)
             _close(controlnet)
         self.module = Denoiser(unet, controlnet, self.tower if learns_text else None)
@@ -251,6 +257,24 @@ Stage = SeesrStage | DapeStage
 def build(recipe: Recipe, weights: Path, device: torch.device) -> Stage:
     """Return the stage of `recipe`, ready to learn on `device`. Raises WeightsMissing and WeightsInvalid."""
     return (SeesrStage if recipe.stage == "seesr" else DapeStage)(recipe, weights, device)
+
+
+def counted(recipe: Recipe, weights: Path) -> tuple[int, int]:
+    """Return how many parameters of UNet and ControlNet learn, and how many there are, by the files' headers alone.
+
+    Nothing is loaded: for a machine that could not.
+    """
+    model = _model(recipe)
+    learning = together = 0
+    for place in (model.unet, model.controlnet):
+        file = find(weights, *load.variants(f"{place}/{load.DIFFUSION}", torch.float32))
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  it is no mapping
+                count = prod(tensors.get_slice(name).get_shape())
+                together += count
+                whole = recipe.learns != "published" or place == model.controlnet
+                learning += count if whole or f"{keys.IMAGE_ATTENTION}." in name else 0
+    return learning, together
 
 
 def _model(recipe: Recipe) -> Model:

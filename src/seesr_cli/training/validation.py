@@ -1,6 +1,7 @@
 """The live weights looked at: pictures that were kept aside, restored by the program's own pipeline."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..errors import PictureUnreadable
 from .degradation import degrade
 from .measures import luma, psnr, ssim
 from .photographs import unit
@@ -16,6 +18,8 @@ from .sources import Source, chance, read
 from .stages import DapeStage, SeesrStage, Stage
 
 GAP = 4
+LEAST = 64
+"""Side of a picture that is looked at, pixels, at least."""
 
 
 def look(stage: Stage, pictures: Sequence[Source], folder: Path, step: int) -> dict[str, float]:
@@ -26,16 +30,30 @@ def look(stage: Stage, pictures: Sequence[Source], folder: Path, step: int) -> d
     learns = stage.module.training
     stage.module.eval()
     try:
-        return _restored(stage, pictures, folder, step) if isinstance(stage, SeesrStage) else _read(stage, pictures)
+        whole = [pixels for pixels in map(_read_whole, pictures) if pixels is not None]
+        if not whole:
+            return {}
+        return _restored(stage, whole, folder, step) if isinstance(stage, SeesrStage) else _agreement(stage, whole)
     finally:
         stage.module.train(learns)
 
 
-def _restored(stage: SeesrStage, pictures: Sequence[Source], folder: Path, step: int) -> dict[str, float]:
-    upscaler, settings, making = stage.upscaler(), stage.model.defaults, stage.making
+def _read_whole(source: Source) -> Tensor | None:
+    """Return a picture, or None for one that is damaged or too small to look at."""
+    try:
+        return read(source, LEAST)
+    except PictureUnreadable:
+        return None
+
+
+def _restored(stage: SeesrStage, pictures: Sequence[Tensor], folder: Path, step: int) -> dict[str, float]:
+    upscaler, making = stage.upscaler(), stage.making
+    # a small crop is looked at as it was learnt: not enlarged first
+    least = max(LEAST, min(stage.model.defaults.process_size, making.cut.size))
+    settings = replace(stage.model.defaults, process_size=least)
     rows, values = [], []
-    for number, source in enumerate(pictures):
-        clean = _middle(unit(read(source)), making.cut.size)
+    for number, pixels in enumerate(pictures):
+        clean = _middle(unit(pixels), making.cut.size)
         degraded = degrade(clean, making.degradation, chance(making.seed, "validation", number))
         restored = upscaler.upscale(degraded, settings).pixels
         frame = F.interpolate(degraded[None], clean.shape[-2:], mode="bicubic").clamp(0, 1)[0]
@@ -51,24 +69,23 @@ def _restored(stage: SeesrStage, pictures: Sequence[Source], folder: Path, step:
 
 
 @torch.no_grad()
-def _read(stage: DapeStage, pictures: Sequence[Source]) -> dict[str, float]:
+def _agreement(stage: DapeStage, pictures: Sequence[Tensor]) -> dict[str, float]:
     """Return loss and agreement of teacher and student, the F1 of their tags, over the pictures."""
-    making, seen = stage.making, list[tuple[float, float]]()
-    for number, source in enumerate(pictures):
-        loss = stage.loss(stage.module, stack([_sample(stage, source, number)]))
+    seen: list[tuple[float, float]] = []
+    for number, pixels in enumerate(pictures):
+        loss = stage.loss(stage.module, stack([_sample(stage, pixels, number)]))
         seen.append((loss.total.item(), loss.parts["agreement"]))
-    del making
     return {
         "validation_loss": sum(loss for loss, _ in seen) / len(seen),
         "agreement_of_tags": sum(agreement for _, agreement in seen) / len(seen),
     }
 
 
-def _sample(stage: DapeStage, source: Source, number: int) -> Sample:
+def _sample(stage: DapeStage, pixels: Tensor, number: int) -> Sample:
     making = stage.making
     generator = chance(making.seed, "validation", number)
     drawn = draw_numbers(making, generator)
-    clean = cut(read(source), making.cut._replace(flip=False, turns=False), generator)
+    clean = cut(pixels, making.cut._replace(flip=False, turns=False), generator)
     degraded = torch.empty(0) if making.on_device else spoil(clean, making, -1 - number)
     flags = (torch.tensor(drawn.untagged), torch.tensor(drawn.untold))
     return Sample(
