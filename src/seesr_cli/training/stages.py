@@ -20,6 +20,7 @@ from ..models import keys, load
 from ..models.keys import State
 from ..models.tagger import Tagger
 from ..restore.latent import Coder
+from ..restore.limits import Limits
 from ..restore.prompt import Scribe, compose
 from ..restore.tag import Reader
 from ..restore.upscaler import Upscaler
@@ -157,7 +158,8 @@ class SeesrStage:
         """Return the program's own upscaler on the live weights."""
         reader = Reader(self.tagger, self.names, tuple(self.thresholds.tolist()))
         unet, controlnet = self.module.unet, self.module.controlnet
-        return Upscaler(reader, self.scribe, Coder(self.vae), unet, controlnet, self.config, self.model.tilings)
+        limits = Limits(self.model.tilings)
+        return Upscaler(reader, self.scribe, Coder(self.vae), unet, controlnet, self.config, limits)
 
     def export(self, folder: Path) -> None:
         """Write the networks into `folder` and link what else the weights folder holds: `--weights` takes it."""
