@@ -3,8 +3,8 @@
     python benchmarks/precision.py [miniature|real]... [--scheme bf16|mixed|fp16]... [--photos FOLDER] [--count 4]
         [--side 256] [--steps 4] [--json FILE]
 
-`miniature` restores photographs of FOLDER, degraded as in quality.py. `real` has networks of the published size with
-seeded random weights (tests/real.py, tests/rule.py; 11 GB of memory), and restores the first pictures of tests/golden.
+`real` has networks of the published size with seeded random weights (tests/real.py, tests/rule.py; 11 GB of memory).
+Pictures are photographs of FOLDER, degraded as in quality.py, or small ones of tests/golden.
 
 Schemes. `bf16`, `fp16`: weights and features. `mixed`: bf16 only inside the products (linear layers and convolutions,
 the first and the last convolution left out); norms, attention and what adds up from layer to layer stay in fp32.
@@ -103,7 +103,9 @@ class Course(NamedTuple):
 def main(
     cases: Annotated[list[str] | None, typer.Argument(help="miniature, real.")] = None,
     scheme: Annotated[list[str] | None, typer.Option(help="What to compare with fp32; bf16 and mixed.")] = None,
-    photos: Annotated[Path | None, typer.Option(help="Photographs for the miniature; else tests/golden.")] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Photographs; else tests/golden, 128² at most.")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 4,
     side: Annotated[int, typer.Option(min=64, help="Side of the result, pixels.")] = 256,
     steps: Annotated[int, typer.Option(min=1, help="Of the networks of real size.")] = 4,
@@ -114,7 +116,7 @@ def main(
     found: dict[str, Any] = {}
     for case in cases or ["miniature"]:
         model = miniature() if case == "miniature" else real_size(steps)
-        pictures = chosen(photos if case == "miniature" else None, side, count)
+        pictures = chosen(photos, side, count)
         print(
             f"{case}: {len(pictures)} pictures of {side}², {model.settings.steps} steps; "
             f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"

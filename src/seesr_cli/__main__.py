@@ -4,6 +4,11 @@ import atexit
 import os
 import sys
 
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Environment variables by which a person says how threads wait for each other. Torch's library reads them once, when
+torch is imported. By default threads compute while they wait, which takes the cores from other programs, and where
+those have them, from the threads that are waited for (docs/decisions/0019)."""
+
 
 def run() -> None:
     """Run `seesr` with the arguments of this process, and end the process with its exit code.
@@ -12,6 +17,8 @@ def run() -> None:
     taking every imported module apart, takes a quarter of a short command's time and is of use to nobody. What is no
     exit but an error nobody caught, or a stream that cannot be flushed, ends as Python ends it.
     """
+    if not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     codes: list[int] = []
     atexit.register(_end, codes)  # before all others, and so called after them
     from .cli import main

@@ -116,3 +116,52 @@ def test_all_that_is_told_of_pictures_leaves_through_a_pipe(tmp_path: Path) -> N
         ("b.png", "done"),
         ("broken.png", "failed"),
     ]
+
+
+POLICY = """
+import os, sys
+from seesr_cli.__main__ import run
+sys.argv = ["seesr", "--version"]
+try:
+    run()
+except SystemExit:
+    print(os.environ.get("OMP_WAIT_POLICY"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "9"}, "None")],
+)
+def test_threads_wait_without_computing_unless_the_person_says_otherwise(given: dict[str, str], policy: str) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_WAIT", "GOMP_", "KMP_"))}
+    ended = subprocess.run(
+        [sys.executable, "-c", POLICY], env=clean | given, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split()[-1] == policy
+
+
+ENDING_AT_TORCH = """
+import os, sys
+def heard(event, args):
+    if event == "import" and args[0] == "torch":
+        os.write(2, b"torch is imported")
+        os._exit(0)
+sys.addaudithook(heard)
+from seesr_cli.cli import main
+sys.argv = ["seesr", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of its own is made by pty")
+@pytest.mark.parametrize("command", ["upscale", "tags"])
+def test_on_a_terminal_the_first_line_comes_before_torch_is_imported(tmp_path: Path, command: str) -> None:
+    import pty
+
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    ours, theirs = pty.openpty()
+    arguments = [command, str(tmp_path), "--model", "miniature"]
+    subprocess.run([sys.executable, "-c", ENDING_AT_TORCH, *arguments], stderr=theirs, check=True)
+    assert os.read(ours, 2**16).split(b"torch is imported")[0].strip() == b"Reading 2 pictures..."

@@ -30,13 +30,15 @@ def tags(
 
     A table on a terminal; in a pipe, tab-separated lines of picture, tag, score and threshold.
     """
-    from ..report.screen import Report
+    from ..report.screen import Report, announce
     from ..run import inputs as finding
     from ..run.tags import read_tags
 
     chosen = MODELS[model or DEFAULT_MODEL]
     sources = finding.find(inputs or [], from_list or [])
     ensure(chosen, weights, yes, quiet)
+    if not quiet:
+        announce(len(sources.pictures))
     with uncollected():
         from ..machine.available import cores
         from ..machine.device import keep_to

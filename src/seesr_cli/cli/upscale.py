@@ -91,7 +91,7 @@ def upscale(
         _check_page(compare, overwrite)
     names = typed.device_names(device, devices)
     from ..machine.available import cores
-    from ..report.screen import Report
+    from ..report.screen import Report, announce
     from ..run.inputs import find, left_alone
     from ..run.outputs import is_there, plan_results
     from ..run.request import Request
@@ -153,6 +153,8 @@ def upscale(
     workers = divide(names, at_once, len(jobs), cores())
 
     # 4. Forecast, restore and report.
+    if pending and not quiet:
+        announce(len(pending))
     foreseen = _foresee(pending, request, workers[0], weights)
     told = 0 if dry_run else len(jobs)
     with Report(told, events=as_json, quiet=quiet, debug=debug, share=workers[0].share) as report:

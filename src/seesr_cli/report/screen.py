@@ -237,6 +237,12 @@ class Report:
         return nullcontext() if self._progress is None else self._progress.aside()
 
 
+def announce(pictures: int) -> None:
+    """Say on a terminal that pictures are being read, before libraries are imported, which takes seconds."""
+    if sys.stderr.isatty():
+        _console().print(f"Reading {pictures} picture{'' if pictures == 1 else 's'}...")
+
+
 def complain(message: str, error: BaseException | None = None, remedies: Sequence[str] = ()) -> None:
     """Print an error on stderr: one sentence, behind the traceback of `error` if that is given.
 
