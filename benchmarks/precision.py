@@ -103,9 +103,7 @@ class Course(NamedTuple):
 def main(
     cases: Annotated[list[str] | None, typer.Argument(help="miniature, real.")] = None,
     scheme: Annotated[list[str] | None, typer.Option(help="What to compare with fp32; bf16 and mixed.")] = None,
-    photos: Annotated[
-        Path | None, typer.Option(help="Photographs; else tests/golden, 128² at most.")
-    ] = None,
+    photos: Annotated[Path | None, typer.Option(help="Photographs; else tests/golden, 128² at most.")] = None,
     count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 4,
     side: Annotated[int, typer.Option(min=64, help="Side of the result, pixels.")] = 256,
     steps: Annotated[int, typer.Option(min=1, help="Of the networks of real size.")] = 4,
