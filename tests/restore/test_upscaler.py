@@ -192,6 +192,17 @@ def test_numbers_that_are_not_finite_are_a_failed_picture_and_never_a_black_one(
         upscaler.upscale(picture(32, 32), replace(QUICK, steps=1))
 
 
+@pytest.mark.parametrize(("part", "done"), [("encoder", []), ("unet", [0])])
+def test_numbers_that_are_not_finite_cost_one_step_at_most(tiny_weights: Path, part: str, done: list[int]) -> None:
+    upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
+    layer = upscaler.unet.conv_out if part == "unet" else upscaler.coder.vae.encoder.conv_out
+    layer.bias.data.fill_(torch.nan)
+    steps: list[int] = []
+    with pytest.raises(PictureError, match="--dtype fp32"):
+        upscaler.upscale(picture(32, 32), replace(QUICK, steps=3), lambda step, total: steps.append(step))
+    assert steps == done
+
+
 def test_turbo_runs_without_guidance_in_two_steps(tiny_weights: Path) -> None:
     upscaler = Upscaler.load(TURBO, tiny_weights, "cpu", "fp32")
     settings = replace(TURBO.defaults, scale=2, process_size=64)

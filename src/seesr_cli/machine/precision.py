@@ -41,7 +41,7 @@ RULES = (
         "cpu",
         "fp32",
         ("fp32",),
-        "The VAE is 3 % of the published model's work; decoding the miniature's latents in bf16 is 39 dB from fp32.",
+        "In bf16 the miniature's pictures are 38 dB from fp32 by it alone. It is 3 % of the published model's work.",
     ),
     Rule(
         "miniature",
@@ -49,7 +49,7 @@ RULES = (
         "cpu",
         "fp32",
         ("fp32", "bf16"),
-        "In bf16 its pictures are 35 dB from fp32 (the worst of 24: 31 dB) and worse than bicubic enlargement.",
+        "In bf16, with the VAE in fp32, its pictures are 70 dB from fp32, and nothing is faster.",
     ),
     Rule(
         "seesr, turbo",
@@ -57,7 +57,7 @@ RULES = (
         "cpu",
         "fp32",
         ("fp32", "bf16"),
-        "In bf16 one prediction at real size is 1.5 times faster and 4.6 % off; whole pictures were not compared.",
+        "At real size, with random weights, pictures in bf16 are 42.6 dB from fp32; a step is 1.5 times faster.",
     ),
     Rule(
         "all",

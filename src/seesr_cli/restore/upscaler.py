@@ -74,6 +74,9 @@ class _Start(NamedTuple):
     notes: list[str]
 
 
+NOT_FINITE = "The networks went beyond the range of their numbers on this picture: use --dtype fp32."
+
+
 class Upscaler:
     """A loaded model, which restores pictures.
 
@@ -224,12 +227,15 @@ class Upscaler:
                 told.clear()
             return predicted
 
-        # 4. Denoise, step by step.
+        # 4. Denoise, step by step. A number that is not finite before the second step would stay so through all others.
+        _check_finite(latent)
         on_step(0, settings.steps)
         on_progress("denoise", 0, settings.steps)
         steps = denoise(latent, predict, self.schedule(settings), noise, self.switches)
         for steps_done, after in enumerate(steps, start=1):
             latent, tiles_done = after, 0
+            if steps_done == 1:
+                _check_finite(latent)
             on_step(steps_done, settings.steps)
 
         # 5. Give each picture its own latent, and how it was made.
@@ -374,7 +380,7 @@ class Upscaler:
         if (decoded := self.coder.decode_in_full_precision(latent)).isfinite().all():
             notes.append("The picture was decoded again in fp32: it went beyond the range of 16 bits.")
             return decoded
-        raise PictureError("The networks went beyond the range of their numbers on this picture: use --dtype fp32.")
+        raise PictureError(NOT_FINITE)
 
     # --- memory --------------------------------------------------------------------------------------------------
 
@@ -398,6 +404,12 @@ class Upscaler:
         if self.unet.device.type == "cuda" and not self.coder.whole(frame):
             self.graphs.forget()
             release()
+
+
+def _check_finite(latent: Tensor) -> None:
+    """Raise PictureError unless all numbers of `latent` are finite."""
+    if not latent.isfinite().all():
+        raise PictureError(NOT_FINITE)
 
 
 def _size(maps: Tensor) -> Size:
