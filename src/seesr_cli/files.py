@@ -29,13 +29,15 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[BinaryIO]:
         with _opened(part) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         if overwrite:
             part.replace(path)
         else:
             _move_to_free(part, path)
         _sync_folder(path.parent)
     except OSError as error:
+        if error.errno is None:  # of a library that has something to say of the contents, and nothing of the place
+            raise
         raise OutputUnwritable(unwritable(path, error)) from error
     finally:
         with suppress(OSError):
@@ -103,6 +105,18 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def sync(descriptor: int) -> None:
+    """Have what was written on disk, where the file system knows such a thing: some network drives do not.
+
+    Raises OSError for what is wrong with the disk (EIO, ENOSPC and others).
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
 
 
 def unwritable(path: Path, error: OSError) -> str:

@@ -31,6 +31,11 @@ def contents(target: Path, key: Key) -> bytes:
     return (target.name + " " + key.input + "\n").encode("utf-8", "surrogateescape") * 200
 
 
+def state_of(journal: Journal, target: Path, key: Key) -> str:
+    """What is at `target`, to somebody who makes it from the picture that `make` names."""
+    return journal.find(target, key, Path("/photos/a.jpg")).state
+
+
 def make(journal: Journal, target: Path, key: Key, overwrite: bool = False) -> None:
     """Put the result of `key` at `target`, in several writes, and tell the journal."""
     with replacing(target, overwrite) as file:
@@ -38,7 +43,7 @@ def make(journal: Journal, target: Path, key: Key, overwrite: bool = False) -> N
         file.write(contents(target, key)[:half])
         file.flush()
         file.write(contents(target, key)[half:])
-        journal.record(target, key, file, 0.5)
+        journal.record(target, key, file, 0.5, Path("/photos/a.jpg"))
 
 
 PROGRAM = f"""
@@ -48,6 +53,7 @@ from seesr_cli.files import replacing
 from seesr_cli.records.journal import Journal, Key
 OLD, NEW = Key(*{tuple(OLD)}), Key(*{tuple(NEW)})
 {inspect.getsource(contents)}
+{inspect.getsource(state_of)}
 {inspect.getsource(make)}
 """
 
@@ -85,22 +91,22 @@ def parts(folder: Path) -> list[Path]:
 
 def test_a_result_is_done_under_its_key_stale_under_others_and_absent_without_its_file(tmp_path: Path) -> None:
     journal, target = Journal.open(tmp_path), tmp_path / "a.png"
-    assert journal.state(target, NEW) == "absent"
+    assert state_of(journal, target, NEW) == "absent"
     make(journal, target, NEW)
     for seen in (journal, Journal.open(tmp_path)):
-        assert seen.state(target, NEW) == "done"
+        assert state_of(seen, target, NEW) == "done"
         for field in Key._fields:
-            assert seen.state(target, NEW._replace(**{field: "f" * 64})) == "stale"
+            assert state_of(seen, target, NEW._replace(**{field: "f" * 64})) == "stale"
     target.unlink()
-    assert journal.state(target, NEW) == "absent"
+    assert state_of(journal, target, NEW) == "absent"
     assert journal.notes == []
 
 
 def test_who_does_not_have_the_weights_is_told_of_results_of_any(tmp_path: Path) -> None:
     journal, target = Journal.open(tmp_path), tmp_path / "a.png"
     make(journal, target, NEW)
-    assert journal.state(target, NEW._replace(weights="")) == "done"
-    assert journal.state(target, OLD._replace(weights="")) == "stale"
+    assert state_of(journal, target, NEW._replace(weights="")) == "done"
+    assert state_of(journal, target, OLD._replace(weights="")) == "stale"
 
 
 def test_a_line_says_what_was_made_from_what_in_ascii(tmp_path: Path) -> None:
@@ -119,54 +125,56 @@ def test_a_line_says_what_was_made_from_what_in_ascii(tmp_path: Path) -> None:
         "mtime_ns": target.stat().st_mtime_ns,
         "seconds": 0.5,
         "seesr": __version__,
+        "source": "/photos/a.jpg",
+        "source_from_here": os.path.relpath("/photos/a.jpg", tmp_path),
     }
 
 
 def test_what_is_somebody_elses_is_foreign(tmp_path: Path) -> None:
     journal, target = Journal.open(tmp_path), tmp_path / "a.png"
     target.write_text("mine")
-    assert journal.state(target, NEW) == "foreign"
+    assert state_of(journal, target, NEW) == "foreign"
     target.unlink()
     make(journal, tmp_path / "b.png", NEW)
     (tmp_path / "b.png").rename(target)
-    assert journal.state(target, NEW) == "foreign"  # known by its name, too
+    assert state_of(journal, target, NEW) == "foreign"  # known by its name, too
     target.unlink()
     make(journal, target, NEW)
     target.unlink()
     for elsewhere in ("nowhere", "b.png"):
         target.symlink_to(elsewhere)
-        assert journal.state(target, NEW) == "foreign"
+        assert state_of(journal, target, NEW) == "foreign"
         target.unlink()
     target.mkdir()
-    assert journal.state(target, NEW) == "foreign"
+    assert state_of(journal, target, NEW) == "foreign"
 
 
-def test_a_result_that_was_edited_is_foreign_whatever_its_size_and_the_clock(tmp_path: Path) -> None:
+def test_a_result_that_was_changed_is_left_alone_whatever_its_size_and_the_clock(tmp_path: Path) -> None:
     journal, target = Journal.open(tmp_path), tmp_path / "a.png"
     make(journal, target, NEW)
     whole, times = target.read_bytes(), target.stat()
     for edited in (whole + b"!", whole[:-1], b"!" + whole[1:]):
         target.write_bytes(edited)
         os.utime(target, ns=(0, 0))  # the clock went backwards
-        assert journal.state(target, NEW) == "foreign"
-        assert Journal.open(tmp_path).state(target, OLD) == "foreign"
+        assert state_of(journal, target, NEW) == "edited"
+        assert state_of(Journal.open(tmp_path), target, OLD) == "foreign"
     target.write_bytes(whole)
     os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert journal.state(target, NEW) == "done"
+    assert state_of(journal, target, NEW) == "done"
 
 
 def test_a_copy_that_lost_its_time_is_known_by_its_bytes_which_are_read_once(tmp_path: Path) -> None:
     journal, target = Journal.open(tmp_path), tmp_path / "a.png"
     make(journal, target, NEW)
     os.utime(target, ns=(1, 1))
-    assert journal.state(target, NEW) == "done"
-    assert journal.state(target, OLD) == "stale"
+    assert state_of(journal, target, NEW) == "done"
+    assert state_of(journal, target, OLD) == "stale"
     changed = target.read_bytes()[::-1]
     with target.open("r+b") as file:
         file.write(changed)
     os.utime(target, ns=(1, 1))
-    assert journal.state(target, NEW) == "done"  # remembered: size and time are the same
-    assert Journal.open(tmp_path).state(target, NEW) == "foreign"
+    assert state_of(journal, target, NEW) == "done"  # remembered: size and time are the same
+    assert state_of(Journal.open(tmp_path), target, NEW) == "edited"
 
 
 def test_results_that_share_size_and_time_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
@@ -178,10 +186,10 @@ def test_results_that_share_size_and_time_are_told_apart_by_their_bytes(tmp_path
         file.write(contents(target, NEW))
         file.flush()
         os.utime(file.fileno(), ns=(time_of_both, time_of_both))
-        journal.record(target, NEW, file, 1)
-    assert journal.state(target, OLD) == "done"
-    assert journal.state(target, NEW) == "stale"
-    assert Journal.open(tmp_path).state(target, NEW) == "stale"
+        journal.record(target, NEW, file, 1, Path("/photos/a.jpg"))
+    assert state_of(journal, target, OLD) == "done"
+    assert state_of(journal, target, NEW) == "stale"
+    assert state_of(Journal.open(tmp_path), target, NEW) == "stale"
 
 
 def test_a_result_that_two_keys_give_is_done_under_both(tmp_path: Path) -> None:
@@ -189,18 +197,18 @@ def test_a_result_that_two_keys_give_is_done_under_both(tmp_path: Path) -> None:
     make(journal, target, OLD)
     with replacing(target, overwrite=True) as file:
         file.write(contents(target, OLD))
-        journal.record(target, NEW, file, 1)
-    assert [journal.state(target, key) for key in (OLD, NEW)] == ["done", "done"]
+        journal.record(target, NEW, file, 1, Path("/photos/a.jpg"))
+    assert [state_of(journal, target, key) for key in (OLD, NEW)] == ["done", "done"]
 
 
 def test_a_name_without_contents_that_a_cut_off_move_left_may_be_replaced(tmp_path: Path) -> None:
     journal, target = Journal.open(tmp_path), tmp_path / "a.png"
     target.touch()
-    assert journal.state(target, NEW) == "foreign"
+    assert state_of(journal, target, NEW) == "foreign"
     target.unlink()
     make(journal, target, NEW)
     target.write_bytes(b"")
-    assert journal.state(target, NEW) == "stale"
+    assert state_of(journal, target, NEW) == "stale"
 
 
 def test_results_are_found_again_when_the_folder_has_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +218,7 @@ def test_results_are_found_again_when_the_folder_has_moved(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path / "there")
     for folder in (Path(), tmp_path / "there", Path("../there/inner/..")):
         for target in (Path("inner/a.png"), tmp_path / "there" / "inner" / "a.png"):
-            assert Journal.open(folder).state(target, NEW) == "done"
+            assert state_of(Journal.open(folder), target, NEW) == "done"
 
 
 @given(st.binary(min_size=1, max_size=251).filter(lambda name: not {0, ord("/")} & set(name)))
@@ -218,9 +226,9 @@ def test_results_are_found_again_when_the_folder_has_moved(tmp_path: Path, monke
 def test_every_name_that_a_file_can_have_is_remembered(tmp_path: Path, name: bytes) -> None:
     target = tmp_path / os.fsdecode(name + b".png")
     journal = Journal.open(tmp_path)
-    if journal.state(target, NEW) == "absent":
+    if state_of(journal, target, NEW) == "absent":
         make(journal, target, NEW)
-    assert Journal.open(tmp_path).state(target, NEW) == "done"
+    assert state_of(Journal.open(tmp_path), target, NEW) == "done"
 
 
 def test_names_are_the_same_in_every_locale(tmp_path: Path) -> None:
@@ -229,8 +237,8 @@ def test_names_are_the_same_in_every_locale(tmp_path: Path) -> None:
     code = """
         journal = Journal.open(Path(sys.argv[1]))
         for name in sys.argv[2:]:
-            print(ascii(name), journal.state(journal.folder / name, NEW))
-            if journal.state(journal.folder / name, NEW) == "absent":
+            print(ascii(name), state_of(journal, journal.folder / name, NEW))
+            if state_of(journal, journal.folder / name, NEW) == "absent":
                 make(journal, journal.folder / name, NEW)
     """
     plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
@@ -243,12 +251,104 @@ def test_names_are_the_same_in_every_locale(tmp_path: Path) -> None:
     assert [line.split()[-1] for line in third.splitlines()] == ["done", "done", "done"]
 
 
+# --- whose result it is ------------------------------------------------------------------------------------------
+
+
+def origins(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Two pictures of one name in two folders, and a folder for results."""
+    for folder in ("one", "two", "out"):
+        (tmp_path / folder).mkdir()
+    for folder in ("one", "two"):
+        (tmp_path / folder / "a.jpg").write_text(folder)
+    return tmp_path / "one" / "a.jpg", tmp_path / "two" / "a.jpg", tmp_path / "out" / "a.png"
+
+
+def record(target: Path, key: Key, source: Path | None) -> None:
+    journal = Journal.open(target.parent)
+    with replacing(target, overwrite=True) as file:
+        file.write(contents(target, key))
+        journal.record(target, key, file, 1, source)
+
+
+def test_the_result_of_another_picture_is_told_apart_from_that_of_a_changed_one(tmp_path: Path) -> None:
+    one, two, target = origins(tmp_path)
+    record(target, OLD, one)
+    journal = Journal.open(target.parent)
+    found = journal.find(target, NEW, two)
+    assert (found.state, found.line and found.line.made.path) == ("other", str(one))
+    assert journal.find(target, NEW, one).state == "stale"
+    assert journal.find(target, OLD, two).state == "done"  # the same contents and settings: the same result
+    assert journal.find(target, OLD._replace(settings="f" * 64), two).state == "other"
+
+
+def test_a_picture_is_the_same_by_whatever_path_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _, target = origins(tmp_path)
+    (tmp_path / "link").symlink_to("one")
+    (tmp_path / "hard.jpg").hardlink_to(one)
+    record(target, OLD, one)
+    monkeypatch.chdir(tmp_path / "two")
+    for path in ("../one/a.jpg", "../link/a.jpg", "../one/../two/../one/a.jpg", "../hard.jpg"):
+        for folder in (target.parent, Path("../out")):
+            assert Journal.open(folder).find(folder / "a.png", NEW, Path(path)).state == "stale", path
+
+
+def test_a_picture_that_was_moved_is_known_by_its_contents(tmp_path: Path) -> None:
+    one, two, target = origins(tmp_path)
+    record(target, OLD, one)
+    moved = one.parent.rename(tmp_path / "renamed") / "a.jpg"
+    journal = Journal.open(target.parent)
+    assert journal.find(target, OLD._replace(settings="f" * 64), moved).state == "stale"
+    assert journal.find(target, NEW, moved).state == "other"  # that it is the same one cannot be known
+    assert journal.find(target, NEW, two).state == "other"
+
+
+def test_pictures_and_results_that_were_moved_together_belong_together(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    one, two, target = origins(tmp_path / "here")
+    record(target, OLD, one)
+    (tmp_path / "here").rename(tmp_path / "there")
+    one, two, target = (tmp_path / "there" / path.relative_to(tmp_path / "here") for path in (one, two, target))
+    assert Journal.open(target.parent).find(target, NEW, one).state == "stale"
+    assert Journal.open(target.parent).find(target, NEW, two).state == "other"
+
+
+def test_a_name_that_a_copy_spelled_anew_is_the_same_name(tmp_path: Path) -> None:
+    one, _, target = origins(tmp_path)
+    composed, decomposed = one.with_name("\u00e9.jpg"), one.with_name("e\u0301.jpg")
+    record(target, OLD, composed)
+    decomposed.write_text("as some file systems spell it")
+    assert Journal.open(target.parent).find(target, NEW, decomposed).state == "stale"
+    composed.write_text("another one")
+    if not composed.samefile(decomposed):
+        assert Journal.open(target.parent).find(target, NEW, decomposed).state == "other"
+
+
+def test_what_came_on_stdin_is_known_by_its_contents(tmp_path: Path) -> None:
+    one, _, target = origins(tmp_path)
+    other = OLD._replace(settings="f" * 64)
+    for source, next_source in ((None, None), (one, None), (None, one)):
+        record(target, OLD, source)
+        journal = Journal.open(target.parent)
+        assert journal.find(target, NEW, next_source).state == "other"
+        assert journal.find(target, other, next_source).state == "stale"
+
+
+def test_a_journal_that_does_not_tell_of_paths_is_taken_as_ever(tmp_path: Path) -> None:
+    one, two, target = origins(tmp_path)
+    record(target, OLD, one)
+    journal = target.parent / JOURNAL
+    line = json.loads(journal.read_text())
+    del line["source"], line["source_from_here"]
+    journal.write_text(json.dumps(line) + "\n")
+    assert Journal.open(target.parent).find(target, NEW, two).state == "stale"
+
+
 # --- a journal that something happened to ------------------------------------------------------------------------
 
 
 def test_a_journal_is_opened_without_a_trace(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "none" / "yet")
-    assert journal.state(tmp_path / "none" / "yet" / "a.png", NEW) == "absent"
+    assert state_of(journal, tmp_path / "none" / "yet" / "a.png", NEW) == "absent"
     assert not list(tmp_path.iterdir())
 
 
@@ -264,16 +364,34 @@ def test_a_line_cut_short_at_any_byte_costs_itself_alone(tmp_path: Path) -> None
             journal.path.write_bytes(whole[:end] + tail)
             seen = Journal.open(tmp_path)
             complete = end == len(whole) - 1 and not tail
-            assert seen.state(a, NEW) == "done"
-            assert seen.state(b, NEW) == ("done" if complete else "foreign")
+            assert state_of(seen, a, NEW) == "done"
+            assert state_of(seen, b, NEW) == ("done" if complete else "foreign")
             assert bool(seen.notes) == (not complete and (end > begin or bool(tail)))
             c.unlink(missing_ok=True)
             with c.open("x+b") as file:
                 file.write(b"c")
-                seen.record(c, NEW, file, 1)
+                seen.record(c, NEW, file, 1, Path("/photos/a.jpg"))
             for again in (seen, Journal.open(tmp_path)):
                 states = ["done", "done" if complete else "foreign", "done"]
-                assert [again.state(path, NEW) for path in (a, b, c)] == states
+                assert [state_of(again, path, NEW) for path in (a, b, c)] == states
+
+
+@pytest.mark.parametrize("end", [1, 6, 30, 300, -2])
+@pytest.mark.parametrize("nuls", [0, 700])
+def test_a_line_that_a_killed_run_left_is_told_apart_from_damage(tmp_path: Path, end: int, nuls: int) -> None:
+    journal = Journal.open(tmp_path)
+    make(journal, tmp_path / "a.png", NEW)
+    line = journal.path.read_bytes()
+    journal.path.write_bytes(line + line[:end] + b"\0" * nuls)
+    (note,) = Journal.open(tmp_path).notes
+    assert note == (
+        f"{journal.path}: the last line was cut short, as by a run that was killed: nothing else is lost by it."
+    )
+    make(Journal.open(tmp_path), tmp_path / "b.png", NEW)
+    assert Journal.open(tmp_path).notes == []  # it is not the last one any more, and nobody's loss
+    journal.path.write_bytes(journal.path.read_bytes().replace(b'"output": "b.png"', b'"output": b.png"'))
+    (note,) = Journal.open(tmp_path).notes
+    assert "1 line cannot be read" in note
 
 
 @pytest.mark.parametrize(
@@ -296,9 +414,9 @@ def test_a_journal_of_garbage_is_told_of_and_goes_on(tmp_path: Path, text: bytes
     journal = Journal.open(tmp_path)
     assert len(journal.notes) == 1
     assert "cannot be read" in journal.notes[0]
-    assert journal.state(tmp_path / "a.png", NEW) == "foreign"
+    assert state_of(journal, tmp_path / "a.png", NEW) == "foreign"
     make(journal, tmp_path / "b.png", NEW)
-    assert Journal.open(tmp_path).state(tmp_path / "b.png", NEW) == "done"
+    assert state_of(Journal.open(tmp_path), tmp_path / "b.png", NEW) == "done"
 
 
 def test_lines_of_a_later_version_are_told_of_and_fields_that_it_added_are_not_minded(tmp_path: Path) -> None:
@@ -311,7 +429,7 @@ def test_lines_of_a_later_version_are_told_of_and_fields_that_it_added_are_not_m
     assert journal.notes == [
         f"{journal.path}: 1 line of a later version of seesr; results told of there are left alone."
     ]
-    assert (journal.state(a, NEW), journal.state(b, NEW)) == ("foreign", "done")
+    assert (state_of(journal, a, NEW), state_of(journal, b, NEW)) == ("foreign", "done")
 
 
 def test_lines_that_are_there_twice_count_once(tmp_path: Path) -> None:
@@ -319,7 +437,7 @@ def test_lines_that_are_there_twice_count_once(tmp_path: Path) -> None:
     make(journal, target, NEW)
     journal.path.write_bytes(journal.path.read_bytes() * 3)
     journal = Journal.open(tmp_path)
-    assert journal.state(target, NEW) == "done"
+    assert state_of(journal, target, NEW) == "done"
     assert journal.notes == []
 
 
@@ -328,9 +446,9 @@ def test_a_journal_that_was_begun_anew_is_read_anew(tmp_path: Path) -> None:
     make(journal, tmp_path / "a.png", NEW)
     make(journal, tmp_path / "b.png", NEW)
     journal.path.unlink()
-    assert journal.state(tmp_path / "a.png", NEW) == "done"
+    assert state_of(journal, tmp_path / "a.png", NEW) == "done"
     make(other, tmp_path / "c.png", NEW)
-    assert journal.state(tmp_path / "c.png", NEW) == "done"
+    assert state_of(journal, tmp_path / "c.png", NEW) == "done"
 
 
 def test_a_journal_that_cannot_be_kept_costs_no_picture(tmp_path: Path) -> None:
@@ -338,7 +456,7 @@ def test_a_journal_that_cannot_be_kept_costs_no_picture(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path)
     make(journal, tmp_path / "a.png", NEW)
     assert (tmp_path / "a.png").read_bytes() == contents(tmp_path / "a.png", NEW)
-    assert journal.state(tmp_path / "a.png", NEW) == "foreign"
+    assert state_of(journal, tmp_path / "a.png", NEW) == "foreign"
     assert ["cannot be read" in note for note in journal.notes] == [True, False]
     assert "cannot be written" in journal.notes[1]
 
@@ -355,7 +473,7 @@ def test_a_full_disk_leaves_a_note_and_a_journal_that_heals(tmp_path: Path) -> N
             file.write(b"b")
             file.flush()
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-            journal.record(journal.folder / "b.png", NEW, file, 1)
+            journal.record(journal.folder / "b.png", NEW, file, 1, Path("/photos/a.jpg"))
         print(*journal.notes)
     """
     shown = ended(child(code, tmp_path))
@@ -363,7 +481,7 @@ def test_a_full_disk_leaves_a_note_and_a_journal_that_heals(tmp_path: Path) -> N
     assert not (tmp_path / JOURNAL).read_bytes().endswith(b"\n")
     journal = Journal.open(tmp_path)
     make(journal, tmp_path / "c.png", NEW)
-    found = [Journal.open(tmp_path).state(tmp_path / name, NEW) for name in ("a.png", "b.png", "c.png")]
+    found = [state_of(Journal.open(tmp_path), tmp_path / name, NEW) for name in ("a.png", "b.png", "c.png")]
     assert found == ["done", "foreign", "done"]
 
 
@@ -402,11 +520,11 @@ def kill_at_lines(folder: Path, step: int) -> None:
                     journal = Journal.open(folder)
                     with journal.claim(target) as mine:
                         assert mine
-                        make(journal, target, NEW, overwrite=journal.state(target, NEW) == "stale")
+                        make(journal, target, NEW, overwrite=state_of(journal, target, NEW) == "stale")
                     os._exit(0)
                 status = os.waitpid(child, 0)[1]
                 journal = Journal.open(folder)
-                state = journal.state(target, NEW)
+                state = state_of(journal, target, NEW)
                 now = target.read_bytes() if target.exists() else None
                 expected = {None: "absent", contents(target, OLD): "stale", contents(target, NEW): "done"}
                 assert state == expected[now], (before, number, state)
@@ -415,7 +533,7 @@ def kill_at_lines(folder: Path, step: int) -> None:
                     assert mine
                     if state != "done":
                         make(journal, target, NEW, overwrite=state == "stale")
-                assert Journal.open(folder).state(target, NEW) == "done"
+                assert state_of(Journal.open(folder), target, NEW) == "done"
                 assert target.read_bytes() == contents(target, NEW)
                 assert not Journal.open(folder).notes
                 if status == 0:
@@ -444,7 +562,7 @@ def kill_at_random(folder: Path, rounds: int, targets: int) -> int:
         for target in (journal.folder / f"{number}.png" for number in range(int(sys.argv[2]))):
             key = NEW if sys.argv[3] == "new" else OLD
             with journal.claim(target) as mine:
-                state = journal.state(target, key)
+                state = state_of(journal, target, key)
                 assert mine and state != "foreign"
                 if state != "done":
                     make(journal, target, key, overwrite=state == "stale")
@@ -465,7 +583,7 @@ def kill_at_random(folder: Path, rounds: int, targets: int) -> int:
         for target in (folder / f"{index}.png" for index in range(targets)):
             now = target.read_bytes() if target.exists() else None
             expected = {None: "absent", contents(target, key): "done"}
-            assert journal.state(target, key) == expected.get(now, "stale")
+            assert state_of(journal, target, key) == expected.get(now, "stale")
             assert now in (None, contents(target, OLD), contents(target, NEW))
         assert journal.notes == []
         assert len(parts(folder)) <= 2 * (number + 1)  # of the picture and, the first time, of the journal
@@ -491,7 +609,7 @@ SHARING = """
     sys.stdin.readline()
     for target in targets:
         with journal.claim(target) as mine:
-            state = journal.state(target, NEW) if mine else "done"
+            state = state_of(journal, target, NEW) if mine else "done"
             assert state in ("absent", "done"), state  # what the others wrote meanwhile is known
             if state == "absent":
                 target.parent.mkdir(exist_ok=True)
@@ -515,7 +633,7 @@ def test_processes_that_share_a_folder_make_each_result_once(tmp_path: Path, ord
     told = [json.loads(line)["output"] for line in (folder / JOURNAL).read_text().splitlines() if line]
     assert len(told) == len(set(told)) == 200  # empty lines are allowed: a line of another half visible at one's turn
     journal = Journal.open(folder)
-    states = {journal.state(path, NEW) for path in folder.glob("*/*.png")}
+    states = {state_of(journal, path, NEW) for path in folder.glob("*/*.png")}
     assert states == {"done"}
     assert not parts(folder)
 
@@ -531,7 +649,7 @@ def test_lines_of_processes_that_write_at_once_are_all_readable(tmp_path: Path) 
         ended(process)
     journal = Journal.open(tmp_path)
     assert journal.notes == []
-    assert [journal.state(path, NEW) for path in tmp_path.glob("*.png")] == ["done"] * 400
+    assert [state_of(journal, path, NEW) for path in tmp_path.glob("*.png")] == ["done"] * 400
 
 
 @pytest.mark.parametrize("half", [1, 100, -1])
@@ -552,9 +670,9 @@ def test_a_line_that_is_finished_while_its_half_is_read_is_known(
     monkeypatch.setattr(journal_module, "_parsed", finished_meanwhile)
     journal = Journal.open(tmp_path)
     assert (tmp_path / JOURNAL).read_bytes() == line
-    assert journal.state(target, NEW) == "done"
+    assert state_of(journal, target, NEW) == "done"
     make(journal, tmp_path / "b.png", NEW)
-    assert journal.state(tmp_path / "b.png", NEW) == "done"
+    assert state_of(journal, tmp_path / "b.png", NEW) == "done"
 
 
 HOLDING = """
@@ -676,7 +794,7 @@ def test_a_journal_of_a_hundred_thousand_lines_opens_in_two_seconds_and_100_mega
         before, start = resident(), time.process_time()
         journal = Journal.open(Path(sys.argv[1]))
         took, more = time.process_time() - start, resident() - before
-        assert journal.state(journal.folder / "a.png", NEW) == "done"
+        assert state_of(journal, journal.folder / "a.png", NEW) == "done"
         print(took, more / 2**20)
     """
     seconds, megabytes = map(float, ended(child(code, tmp_path)).split())

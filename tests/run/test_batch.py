@@ -84,7 +84,7 @@ def test_each_picture_becomes_an_outcome_and_a_file(tmp_path: Path, upscaler: Up
         job(draw(tmp_path / "b.png", size=(7, 30)), tmp_path / "out" / "b_x2.png"),
     ]
     outcomes = restore(upscaler, log, *jobs, settings=replace(QUICK, scale=2, steps=2))
-    assert [outcome.state for outcome in outcomes] == ["done", "done"]
+    assert [outcome.state for outcome in outcomes] == ["done", "done"], outcomes
     assert [outcome.size_in for outcome in outcomes] == [(16, 20), (30, 7)]
     assert [outcome.size_out for outcome in outcomes] == [(32, 40), (60, 14)]
     for each, outcome in zip(jobs, outcomes, strict=True):
@@ -117,7 +117,7 @@ def test_what_somebody_else_put_there_is_left_alone_without_loading_the_model(tm
     each = job(draw(tmp_path / "a.png"))
     (tmp_path / "a_x4.png").write_text("precious")
     (outcome,) = refused(log, each)
-    assert (outcome.state, outcome.target) == ("skipped", each.target)
+    assert (outcome.state, outcome.target) == ("failed", None)
     assert "a_x4.png is already there and is not what this tool left there: left alone" in outcome.message
     assert (tmp_path / "a_x4.png").read_text() == "precious"
 
@@ -208,10 +208,49 @@ def test_a_result_that_was_edited_since_is_left_alone(tmp_path: Path, upscaler: 
     with (tmp_path / "a_x4.png").open("ab") as file:
         file.write(b"retouched for hours")
     edited = (tmp_path / "a_x4.png").read_bytes()
+    (outcome,) = refused(log, each)
+    assert (outcome.state, outcome.target) == ("skipped", each.target)  # what was asked for was made
+    assert "a_x4.png is already there and was edited since: left alone" in outcome.message
     (outcome,) = refused(log, each, settings=replace(QUICK, seed=1))
-    assert outcome.state == "skipped"
+    assert (outcome.state, outcome.target) == ("failed", None)
     assert "is not what this tool left there" in outcome.message
     assert (tmp_path / "a_x4.png").read_bytes() == edited
+    draw(tmp_path / "a_x4.png")
+    (outcome,) = refused(log, each)
+    assert (outcome.state, outcome.target) == ("failed", None)  # another picture, and not an edited result
+    assert "is not what this tool left there" in outcome.message
+
+
+def test_the_result_of_another_picture_is_kept_unless_told(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
+    jobs = [job(draw(tmp_path / name / "a.png"), tmp_path / "out" / "a_x4.png") for name in ("one", "two")]
+    restore(upscaler, log, jobs[0])
+    made = (tmp_path / "out" / "a_x4.png").read_bytes()
+    (outcome,) = refused(log, jobs[1])
+    assert (outcome.state, outcome.target) == ("failed", None)
+    assert f"is already there, and was made from {tmp_path / 'one' / 'a.png'}: left alone." in outcome.message
+    assert (tmp_path / "out" / "a_x4.png").read_bytes() == made
+    (outcome,) = restore(upscaler, log, jobs[1], overwrite=True)
+    assert outcome.state == "done"
+    assert [outcome.state for outcome in refused(log, *jobs)] == ["failed", "skipped"]
+
+
+def test_runs_that_name_a_tree_and_a_folder_of_it_know_of_each_other(
+    tmp_path: Path, upscaler: Upscaler, log: Log
+) -> None:
+    source = draw(tmp_path / "in" / "card" / "a.png")
+    for first, then in (("in", "in/card"), ("in/card", "in")):
+        out = tmp_path / "out" / first.replace("/", "-")
+        for place, state in ((first, "done"), (then, "skipped")):
+            target = str(out / place)
+            (outcome,) = restore(upscaler, log, *plan_results(find([str(tmp_path / place)]).pictures, target))
+            assert (outcome.source, outcome.state) == (source, state)
+
+
+def test_a_journal_is_in_the_folder_of_a_result_that_was_named(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
+    source = InputFile(draw(tmp_path / "in" / "a.png"), Path("in", "a.png"))
+    (tmp_path / "out" / "deep").mkdir(parents=True)
+    restore(upscaler, log, Job(source, tmp_path / "out" / "deep" / "b.png", "png"))
+    assert [path.parent for path in tmp_path.rglob(JOURNAL)] == [tmp_path / "out" / "deep"]
 
 
 def test_what_a_person_put_there_while_it_was_made_is_left_alone(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
@@ -242,8 +281,11 @@ def test_what_another_process_is_at_is_taken_up_last(tmp_path: Path, upscaler: U
     with Journal.open(tmp_path).claim(tmp_path / "a_x4.png") as mine:
         assert mine
         outcomes = restore(upscaler, log, *jobs)
-    assert [(outcome.source.name, outcome.state) for outcome in outcomes] == [("b.png", "done"), ("a.png", "skipped")]
-    assert outcomes[1].message.endswith("a_x4.png is being made by another run: left to it.")
+    assert [(outcome.source.name, outcome.state) for outcome in outcomes] == [("b.png", "done"), ("a.png", "failed")]
+    assert outcomes[1].message.endswith(
+        "a_x4.png is being made by another run, and left to it: run the same again to see it done."
+    )
+    assert outcomes[1].target is None
     assert [outcome.state for outcome in restore(upscaler, log, *jobs)] == ["done", "skipped"]
 
 
@@ -321,7 +363,7 @@ def test_pictures_of_one_size_are_made_together_whatever_is_between_them(
     with Journal.open(tmp_path).claim(tmp_path / "d_x4.png") as mine:
         assert mine
         outcomes = restore(upscaler, log, *jobs, settings=settings, batch_size=3, sidecar="json")
-    states = {"a": "done", "b": "failed", "c": "skipped", **dict.fromkeys("efghij", "done"), "d": "skipped"}
+    states = {"a": "done", "b": "failed", "c": "skipped", **dict.fromkeys("efghij", "done"), "d": "failed"}
     assert [(outcome.source.stem, outcome.state) for outcome in outcomes] == list(states.items())
     assert counts == [1, 3, 2, 2]
     starts = [told[1] for told in log.told if told[0] == "started"]
@@ -707,8 +749,6 @@ def test_tags_written_by_hand_in_the_place_of_the_sidecar_are_used_and_left(
     each, text = job(draw(tmp_path / "a.png")), tmp_path / "a_x4.txt"
     restore(upscaler, log, each, sidecar="txt")
     text.write_text("a unicorn, a meadow\n")
-    (outcome,) = restore(upscaler, log, each, sidecar="txt")
-    assert outcome.state == "skipped"  # it is done, whatever became of its tags
     for state in ("done", "skipped"):
         (outcome,) = restore(upscaler, log, each, sidecar="txt", tags_from=tmp_path)
         assert outcome.state == state
@@ -725,11 +765,70 @@ def test_tags_that_were_edited_are_not_written_over(tmp_path: Path, upscaler: Up
     restore(upscaler, log, each, settings=replace(QUICK, seed=1), sidecar="txt")
     assert text.read_text() == written
     text.write_text(f"{written}a unicorn\n")
-    (outcome,) = restore(upscaler, log, each, settings=replace(QUICK, seed=2), sidecar="txt")
-    assert f"{text} was edited and is left as it is: --overwrite writes it anew." in outcome.notes
+    for settings in (replace(QUICK, seed=1), replace(QUICK, seed=2)):
+        (outcome,) = restore(upscaler, log, each, settings=settings, sidecar="txt")
+        assert outcome.state == "done"
+        assert [tag.name for tag in outcome.tags][-1] == "a unicorn"
+        assert f"{text} was edited and is left as it is: --overwrite writes it anew." in outcome.notes
+        assert f"{text} was edited, so its tags are used: move it away to have the picture read again." in outcome.notes
     assert "a unicorn" in text.read_text()
     restore(upscaler, log, each, sidecar="txt", overwrite=True)
     assert text.read_text() == written
+
+
+def test_a_json_sidecar_that_was_edited_is_used_and_not_written_over(
+    tmp_path: Path, upscaler: Upscaler, log: Log
+) -> None:
+    each, beside = job(draw(tmp_path / "a.png")), tmp_path / "a_x4.json"
+    restore(upscaler, log, each, sidecar="json")
+    beside.write_text(json.dumps(json.loads(beside.read_text())))  # spaces alone are nobody's work
+    (outcome,) = refused(log, each, sidecar="json")
+    assert (outcome.state, outcome.notes) == ("skipped", ())
+    content = json.loads(beside.read_text())
+    content["tags"] = [{"name": "a unicorn"}]
+    beside.write_text(json.dumps(content))
+    (outcome,) = restore(upscaler, log, each, sidecar="json")
+    assert [tag.name for tag in outcome.tags] == ["a unicorn"]
+    assert json.loads(beside.read_text()) == content
+    restore(upscaler, log, each, sidecar="json", overwrite=True)
+    assert "a unicorn" not in beside.read_text()
+
+
+@pytest.mark.parametrize("where", ["results", "elsewhere"])
+def test_tags_given_by_hand_outlive_the_ordinary_run(tmp_path: Path, upscaler: Upscaler, log: Log, where: str) -> None:
+    """The tags came from a folder that the ordinary command does not name."""
+    each, out = job(draw(tmp_path / "in" / "a.png"), tmp_path / "results" / "a_x4.png"), tmp_path / "results"
+    restore(upscaler, log, each, sidecar="txt")
+    (tmp_path / where).mkdir(exist_ok=True)
+    (tmp_path / where / "a_x4.txt").write_text((out / "a_x4.txt").read_text() + "a unicorn\n")
+    (outcome,) = restore(upscaler, log, each, tags_from=tmp_path / where)
+    assert "a unicorn" in outcome.prompt
+    made = (out / "a_x4.png").read_bytes()
+    for sidecar in ("none", "txt"):
+        (outcome,) = refused(log, each, sidecar=sidecar)
+        assert outcome.state == "skipped"
+        (note,) = outcome.notes
+        assert ("was edited, so its tags are used" in note) == (where == "results")
+        assert ("was made with tags given by hand, which are used again" in note) == (where == "elsewhere")
+    assert (out / "a_x4.png").read_bytes() == made
+    (outcome,) = restore(upscaler, log, each, settings=replace(QUICK, seed=1))
+    assert "a unicorn" in outcome.prompt
+    (outcome,) = restore(upscaler, log, each, sidecar="txt", overwrite=True)
+    assert "a unicorn" not in outcome.prompt
+
+
+def test_tags_given_by_hand_are_not_those_of_a_picture_that_changed(
+    tmp_path: Path, upscaler: Upscaler, log: Log
+) -> None:
+    each = job(draw(tmp_path / "a.png"))
+    restore(upscaler, log, each, sidecar="txt")
+    text = tmp_path / "a_x4.txt"
+    text.write_text(text.read_text() + "a unicorn\n")
+    restore(upscaler, log, each)
+    draw(tmp_path / "a.png", size=(20, 17))
+    (outcome,) = restore(upscaler, log, each)
+    assert "a unicorn" not in outcome.prompt
+    assert f"{text} was edited, but is stale, the picture has changed since: it was read anew." in outcome.notes
 
 
 def test_without_tags_there_is_no_sidecar(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:

@@ -324,7 +324,7 @@ def test_a_list_that_is_none_has_its_sentence(here: Path, content: bytes | None,
 def test_a_dash_is_the_picture_on_stdin(here: Path) -> None:
     touch("-")
     (piped,) = find(["-"]).pictures
-    assert piped == (Path("-"), Path("stdin"), True)
+    assert piped == InputFile(Path("-"), Path("stdin"), stdin=True)
     assert len(find(["-", "./-"]).pictures) == 2
     assert plan_results([piped], "-") == (Job(piped, None, "png"),)
     assert plan_results([piped], "-", kind="webp")[0].kind == "webp"

@@ -5,7 +5,6 @@ stand in the copy's metadata and in the shelf's memory, and a copy that does not
 """
 
 import json
-import os
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
+from ..files import sync
 from ..machine.device import Place, vae_place
 from ..settings import Model
 from ..weights import header, verify
@@ -223,7 +223,7 @@ def _write(shelf: Shelf, name: str, pieces: list[Piece], sources: dict[str, str]
             for piece in pieces:
                 _pour(piece.read.tensor(), stream)
             stream.flush()
-            os.fsync(stream.fileno())
+            sync(stream.fileno())
         header.read(part)
         found = sha256(part)
         part.replace(path)

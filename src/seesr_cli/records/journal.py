@@ -10,14 +10,15 @@ import json
 import os
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Self
+from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
 from .. import __version__
 from ..errors import OutputUnwritable
-from ..files import cause, replacing
+from ..files import cause, replacing, sync
 from ..wording import counted
 
 if sys.platform == "win32":
@@ -27,9 +28,12 @@ else:
 
 JOURNAL = ".seesr-journal.jsonl"
 LOCK = ".seesr-lock"
+_BEGINNING = b'{"v": '
 FORMAT = 1  # a line of a later one is passed over
+STREAM = "-"
+"""Stands for the path of a picture that came on stdin."""
 
-State = Literal["absent", "done", "stale", "foreign"]
+State = Literal["absent", "done", "stale", "other", "edited", "foreign"]
 
 
 class Key(NamedTuple):
@@ -43,6 +47,20 @@ class Key(NamedTuple):
     weights: str
 
 
+class Made(NamedTuple):
+    """From which picture a result was made, and with which tags, where a person gave them.
+
+    path: of the picture, in full; STREAM; "" in journals that do not tell.
+    from_here: its path from the folder of the journal, which stays true when both are moved together; "" if there is
+        none.
+    tags: that a person gave, in a file or by an edited sidecar; None: the tagger's.
+    """
+
+    path: str = ""
+    from_here: str = ""
+    tags: tuple[str, ...] | None = None
+
+
 class Line(NamedTuple):
     """What the journal tells of one file: what it was made from, and what it was when it was complete."""
 
@@ -50,6 +68,14 @@ class Line(NamedTuple):
     sha256: str
     bytes: int
     mtime_ns: int
+    made: Made = Made()
+
+
+class Found(NamedTuple):
+    """What is at the path of a result, and the line that tells how it was made, or what was there last."""
+
+    state: State
+    line: "Line | None" = None
 
 
 class Journal:
@@ -66,17 +92,23 @@ class Journal:
         self._lines: dict[str, list[Line]] = {}
         self._end = 0  # of what was read of the file
         self._hashed: dict[tuple[str, int, int], str] = {}
+        self._cut_short = False  # the last line
         self._since: set[str] | None = None  # what was recorded after the journal was opened
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Return the journal of `folder` as it is now, empty where there is none; nothing is written, no folder made.
 
-        Lines that are cut short, damaged or of a later version are passed over, and `notes` says how many.
+        Lines that are damaged or of a later version are passed over, and `notes` says how many. A line that was cut
+        short tells of a picture that had no name yet when its run was killed; `notes` says so of the last line alone.
         """
         journal = cls(folder)
         unreadable, later = journal._read()
         journal._since = set()
+        if journal._cut_short:
+            journal._note(
+                f"{journal.path}: the last line was cut short, as by a run that was killed: nothing else is lost by it."
+            )
         if unreadable:
             journal._note(
                 f"{journal.path}: {counted(unreadable, 'line')} cannot be read; results told of there are left alone."
@@ -88,12 +120,15 @@ class Journal:
             )
         return journal
 
-    def state(self, target: Path, key: Key) -> State:
+    def find(self, target: Path, key: Key, source: Path | None = None) -> Found:
         """Return what is at `target`, to somebody who wants the result of `key` there. Writes nothing.
 
-        absent: no file. done: the result of this key. stale: a result of another key, untouched since, that may be
-        replaced. foreign: anything else (of somebody else, changed since, a link, a folder), to be left alone.
-        Ask while holding the claim: until then another process may still be at it.
+        source: the picture that it is to be made from; None: a stream, which is known by its contents alone.
+
+        absent: no file. done: the result of this key. stale: a result of another key, made from the same picture and
+        untouched since, that may be replaced. other: a result made from another picture. edited: the result of this
+        key, changed since. foreign: anything else (of somebody else, a link, a folder). The last three are to be left
+        alone. Ask while holding the claim: until then another process may still be at it.
 
         A file is known by size and time of change, which are compared for equality only; where they do not decide, by
         its sha256, computed once.
@@ -102,41 +137,90 @@ class Journal:
         try:
             status = target.lstat()
         except OSError:
-            return "absent"
+            return Found("absent")
         name = self._name(target)
         lines = self._lines.get(name, [])
         if not lines or not stat.S_ISREG(status.st_mode):
-            return "foreign"
+            return Found("foreign")
         alike = [line for line in lines if line.bytes == status.st_size]
         # Where clocks are coarse, two results of one size can share their time.
         digests = {line.sha256 for line in alike if line.mtime_ns == status.st_mtime_ns}
         digest = digests.pop() if len(digests) == 1 else self._digest(target, name, status) if alike else None
-        keys = [line.key for line in alike if line.sha256 == digest]
-        if keys:
-            return "done" if any(_agree(key, made) for made in keys) else "stale"
-        # A name without contents is what `replacing`, cut off, can leave where there are no links; it loses nobody's.
-        return "stale" if status.st_size == 0 else "foreign"
+        known = [line for line in alike if line.sha256 == digest]
+        if known:
+            if any(_agree(key, line.key) for line in known):
+                return Found("done", known[-1])
+            same = self._is_same_picture(known[-1], key, source)
+            return Found("stale" if same else "other", known[-1])
+        if status.st_size == 0:  # what `replacing`, cut off, can leave where there are no links; it loses nobody's
+            return Found("stale")
+        return Found("edited" if _agree(key, lines[-1].key) else "foreign", lines[-1])
+
+    def _is_same_picture(self, line: Line, key: Key, source: Path | None) -> bool:
+        """Return whether `line` tells of a result of the picture at `source`, though it may have changed since.
+
+        A picture is known by its path. Where no file is at the path told any more, or where there is no path, a
+        picture is known by its contents: it was moved, or its folder was.
+        """
+        made = line.made
+        if not made.path:
+            return True
+        if source is None or made.path == STREAM:
+            return line.key.input == key.input
+        here = self._origin(source)
+        if made.path == here.path or (made.from_here and made.from_here == here.from_here):
+            return True
+        told = [_local(made.path)]
+        if made.from_here:
+            told.append(self.folder / _local(made.from_here))
+        there = [path for path in told if os.path.lexists(path)]
+        if not there:
+            alike = unicodedata.normalize("NFC", made.path) == unicodedata.normalize("NFC", here.path)
+            return alike or line.key.input == key.input
+        try:
+            return any(path.samefile(source) for path in there)
+        except OSError:  # a link to nowhere
+            return False
+
+    def _origin(self, source: Path) -> Made:
+        """Return how the journal tells of the picture at `source`, links among its folders resolved."""
+        path = Path(os.path.realpath(source.parent), source.name)
+        try:
+            return Made(_portable(path), _portable(Path(os.path.relpath(path, os.path.realpath(self.folder)))))
+        except ValueError:  # another drive of Windows
+            return Made(_portable(path))
 
     def made_meanwhile(self, target: Path) -> bool:
         """Return whether a result was recorded at `target` since the journal was opened, by whatever process."""
         self._read()
         return self._since is not None and self._name(target) in self._since
 
-    def record(self, target: Path, key: Key, file: BinaryIO, seconds: float) -> None:
+    def record(
+        self,
+        target: Path,
+        key: Key,
+        file: BinaryIO,
+        seconds: float,
+        source: Path | None = None,
+        tags: tuple[str, ...] | None = None,
+    ) -> None:
         """Have the journal tell, on disk, that `file`, the complete part of `target`, is the result of `key`.
 
         Call at the end of the block of `replacing(target)` with the file that it opened; that is flushed, synced and
-        read once. seconds: what the picture took. Where the journal cannot be written, a note says so.
+        read once. seconds: what the picture took. source: the picture; None: a stream. tags: that a person gave.
+        Where the journal cannot be written, a note says so.
         """
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it is readable
         status = os.fstat(file.fileno())
-        line = Line(key, digest, status.st_size, status.st_mtime_ns)
+        made = (Made(STREAM) if source is None else self._origin(source))._replace(tags=tags)
+        line = Line(key, digest, status.st_size, status.st_mtime_ns, made)
         name = self._name(target)
         about = {"v": FORMAT, "output": name} | key._asdict() | {"sha256": digest, "bytes": line.bytes}
         about |= {"mtime_ns": line.mtime_ns, "seconds": round(seconds, 3), "seesr": __version__}
+        about |= _made_as_json(made)
         reason = "what was written is not read back"
         try:
             # Another process may be ended in the middle of its line, and ours become the end of that: then once more.
@@ -174,8 +258,7 @@ class Journal:
 
     def _name(self, target: Path) -> str:
         """Return the path from the folder to `target`, the same whatever the locale: its bytes, taken as UTF-8."""
-        relative = Path(os.path.relpath(target, self.folder)).as_posix()
-        return os.fsencode(relative).decode("utf-8", "surrogateescape")
+        return _portable(Path(os.path.relpath(target, self.folder)))
 
     def _digest(self, target: Path, name: str, status: os.stat_result) -> str | None:
         """Return the sha256 of the file at `target`, None where it cannot be read."""
@@ -204,7 +287,8 @@ class Journal:
                     self._end += len(text) if whole else 0
                     match None if text.isspace() else _parsed(text):
                         case None:
-                            unreadable += not text.isspace()
+                            self._cut_short = not whole and _is_cut_short(text)
+                            unreadable += not (text.isspace() or _is_cut_short(text))
                         case int():
                             later += 1
                         case name, line:
@@ -234,7 +318,7 @@ class Journal:
             file.seek(max(size - 1, 0))
             cut_short = file.read(1) not in (b"", b"\n")
             file.write(b"\n" * cut_short + text + b"\n")
-            os.fsync(file.fileno())
+            sync(file.fileno())
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -258,9 +342,46 @@ def _parsed(text: bytes) -> tuple[str, Line] | int | None:
         name = about["output"]
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
-    if {str} != {*map(type, (name, *key, line.sha256))} or {int} != {*map(type, (version, line.bytes, line.mtime_ns))}:
+    made = _made_from_json(about)
+    if made is None or {str} != {*map(type, (name, *key, line.sha256))}:
         return None
-    return (name, line) if version == FORMAT else None
+    if {int} != {*map(type, (version, line.bytes, line.mtime_ns))}:
+        return None
+    return (name, line._replace(made=made)) if version == FORMAT else None
+
+
+def _is_cut_short(text: bytes) -> bool:
+    """Return whether `text` is the beginning of a line, as a killed run or a power cut leaves it: NULs may follow."""
+    told = text.rstrip(b"\n").rstrip(b"\0")
+    if len(told) <= len(_BEGINNING):
+        return bool(told) and _BEGINNING.startswith(told)
+    return told.startswith(_BEGINNING) and not told.endswith(b"}")
+
+
+def _made_as_json(made: Made) -> dict[str, Any]:
+    """Return the fields of a line that tell how a result was made, without those that are empty."""
+    fields = {"source": made.path, "source_from_here": made.from_here, "tags": made.tags}
+    return {name: value for name, value in fields.items() if value not in ("", None)}
+
+
+def _made_from_json(about: dict[str, Any]) -> Made | None:
+    """Return what `_made_as_json` gave, or None for anything else."""
+    path, from_here, tags = about.get("source", ""), about.get("source_from_here", ""), about.get("tags")
+    if type(path) is not str or type(from_here) is not str:
+        return None
+    if tags is not None and not (type(tags) is list and all(type(tag) is str for tag in tags)):
+        return None
+    return Made(path, from_here, None if tags is None else tuple(tags))
+
+
+def _portable(path: Path) -> str:
+    """Return `path`, the same whatever the locale: its bytes, taken as UTF-8."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "surrogateescape")
+
+
+def _local(path: str) -> Path:
+    """Return the path that `_portable` told of."""
+    return Path(os.fsdecode(path.encode("utf-8", "surrogateescape")))
 
 
 class _Holder:

@@ -24,6 +24,9 @@ _HEAD = "# seesr "
 _SEAL = b"# as it was written: "
 """Before the sha256 of all lines above: whether a person edited the file."""
 
+_JSON_SEAL = "as_written"
+"""Name of the sha256 of everything else in a JSON sidecar, spaces and the order of names apart."""
+
 _REMARK = re.compile(r"(?:^|(?<=\s))#.*")
 _NO_TEXT = re.compile(r"[\0-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -67,7 +70,7 @@ def as_json(
         "cut": cut,
         "notes": list(notes),
     }
-    return json.dumps(content, indent=2).encode("ascii") + b"\n"
+    return json.dumps(content | {_JSON_SEAL: _json_digest(content)}, indent=2).encode("ascii") + b"\n"
 
 
 def as_text(record: Mapping[str, Any], near: "Sequence[Tag]", left_out: Sequence[str] = ()) -> bytes:
@@ -95,12 +98,32 @@ def _line(name: str, score: float, threshold: float) -> str:
 
 
 def is_edited(path: Path) -> bool:
-    """Return whether the text at `path` is other than `as_text` left it: a person's work, not to be written over."""
+    """Return whether the sidecar at `path` is other than it was written: a person's work, not to be written over."""
     try:
-        text, _, digest = path.read_bytes().rpartition(_SEAL)
+        data = path.read_bytes()
     except OSError:
         return False
+    if path.suffix.lower() == ".json":
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError):
+            return True
+        return not isinstance(content, dict) or content.pop(_JSON_SEAL, None) != _json_digest(content)
+    text, _, digest = data.rpartition(_SEAL)
     return hashlib.sha256(text).hexdigest().encode() != digest.strip()
+
+
+def _json_digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def edited_beside(target: Path) -> Given | None:
+    """Return the tags of the sidecar of ours beside the result `target`, if a person edited it. Raises PictureError."""
+    for suffix in (".txt", ".json"):
+        path = target.with_suffix(suffix)
+        if is_ours(path) and is_edited(path):
+            return read(path)
+    return None
 
 
 def is_ours(path: Path) -> bool:

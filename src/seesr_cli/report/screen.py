@@ -180,8 +180,8 @@ class Report:
             elif outcome.content:
                 sys.stdout.buffer.write(outcome.content)
                 sys.stdout.buffer.flush()
-            elif outcome.target is not None:
-                _write(os.fsencode(outcome.target))
+            elif outcome.target is not None and outcome.state != "failed":
+                _write(_name(outcome.target))
         self._count(outcome)
 
     def tagged(self, outcome: Outcome) -> None:
@@ -265,6 +265,11 @@ def _write(line: bytes) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
+
+
+def _name(path: Path) -> bytes:
+    """Return a path to be printed: as the bytes it is in a pipe, without what would act on it on a terminal."""
+    return printable(path).encode() if sys.stdout.isatty() else os.fsencode(path)
 
 
 def _ascii(content: dict[str, Any]) -> bytes:

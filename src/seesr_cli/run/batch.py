@@ -15,7 +15,7 @@ from ..errors import OutputUnwritable
 from ..records import latents
 from .begin import InProgress, begin
 from .finish import finish
-from .outcome import Outcome, Watch, raise_if_disk_full, skipped_outcome
+from .outcome import Outcome, Watch, busy_outcome, raise_if_disk_full
 from .outputs import Job
 from .request import Request
 from .session import Session
@@ -36,9 +36,10 @@ def run(
 ) -> Iterator[Outcome]:
     """Restore every job's picture and yield the Outcomes in order, each as soon as it is known.
 
-    A picture is skipped if its result exists already, made from the same input, settings and weights. A picture is
-    skipped too if this program did not make the file at the path of its result, or if that file was changed since,
-    unless `request.overwrite`. A picture that another process is at work on is tried again at the end.
+    A picture is skipped if its result exists already, made from the same input, settings and weights, also if a person
+    edited the result since. A picture fails if the file at the path of its result is anybody else's, or is the result
+    of another picture, unless `request.overwrite`. A picture that another process is at work on is tried again at the
+    end, and fails if it is still not done then.
 
     Pictures whose frames have one size are sampled together, as many as memory holds. So several jobs are taken from
     the iterator before the first one is done.
@@ -77,14 +78,14 @@ class _Queue:
     def restore(self, jobs: Iterable[Job], busy: list[Job] | None = None) -> Iterator[Outcome]:
         """Yield the Outcomes of the jobs' pictures, in order.
 
-        busy: collects the jobs that another process is at work on; None: their pictures are skipped.
+        busy: collects the jobs that another process is at work on; None: their pictures fail.
         """
         for job in jobs:
             begun = begin(self._session, job)
             if begun is None and busy is not None:
                 busy.append(job)
                 continue
-            self._waiting.append(skipped_outcome(job, "busy") if begun is None else begun)
+            self._waiting.append(busy_outcome(job) if begun is None else begun)
             while count := self._complete_count():
                 yield from self._release(count)
         yield from self._release(len(self._waiting))

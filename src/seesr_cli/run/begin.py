@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import image
-from ..errors import OutputUnwritable
+from ..errors import OutputUnwritable, PictureError
 from ..records import latents, provenance, sidecar
+from ..records.journal import STREAM, Found, Line
 from ..settings import Settings
 from ..sizes import result_size
 from .foresee import check_pixels
@@ -94,12 +95,13 @@ def _open(session: Session, job: Job, claim: ExitStack) -> InProgress | Outcome 
         journal = session.journal(job.source, job.target)
         if not claim.enter_context(journal.claim(job.target)):
             return None
-        state = journal.state(job.target, session.result_key(job, tagged))
-        again = request.overwrite and not (state == "done" and journal.made_meanwhile(job.target))
-        if state in ("done", "foreign") and not again:
-            if state == "done":  # a run may have been killed just before it deleted the latent
-                latents.discard(latents.place(job.target))
-            return skipped_outcome(job, state)
+        found = session.find(job, job.target, tagged)
+        if found.line is not None and _takes_tags_again(session, job.target, tagged, found.line):
+            tagged = _tagged_again(tagged, job.target, found.line)
+            found = session.find(job, job.target, tagged)
+        again = request.overwrite and not (found.state == "done" and journal.made_meanwhile(job.target))
+        if not again and (outcome := _left_alone(job, job.target, tagged, found)) is not None:
+            return outcome
         _check_sidecar(session, job.target, tagged.tags_file)
     # 3. Decode the picture, and refuse a result that could not be written.
     picture = image.limited(image.decode(data, job.source.path, request.tolerant), request.metadata)
@@ -119,11 +121,14 @@ def _open(session: Session, job: Job, claim: ExitStack) -> InProgress | Outcome 
 
 
 def _tagged(session: Session, job: Job, sha256: str) -> TaggedInput:
-    """Return the tags that a person gave for the file with this sha256, by --tags-from or --like."""
+    """Return the tags that a person gave for the file with this sha256.
+
+    By --tags-from or --like, else by editing the sidecar beside the result.
+    """
     request = session.request
     if request.tags_from is None:
         if request.like is None:
-            return TaggedInput(sha256, None, ())
+            return _tagged_beside(session, job, sha256)
         tags = request.like.tags if request.like.input_sha256 == sha256 else None
         return TaggedInput(sha256, tags, _differences(session, request.like, sha256))
     name = job.target.name if job.target else job.source.path.name
@@ -133,7 +138,73 @@ def _tagged(session: Session, job: Job, sha256: str) -> TaggedInput:
     if given.stale(sha256):
         note = f"{given.path} is stale, the picture has changed since: it was read anew."
         return TaggedInput(sha256, None, (note,))
-    return TaggedInput(sha256, given.tags, (), given.path)
+    return TaggedInput(sha256, given.tags, (), given.path, by_hand=True)
+
+
+def _tagged_beside(session: Session, job: Job, sha256: str) -> TaggedInput:
+    """Return the tags of the sidecar beside the result, if a person edited it and this run is not to write it anew."""
+    given = None if job.target is None else sidecar.edited_beside(job.target)
+    if given is None or job.target is None:
+        return TaggedInput(sha256, None, ())
+    if session.request.overwrite and given.path == session.sidecar_path(job.target):
+        return TaggedInput(sha256, None, ())
+    if given.stale(sha256):
+        note = f"{given.path} was edited, but is stale, the picture has changed since: it was read anew."
+        return TaggedInput(sha256, None, (note,))
+    note = f"{given.path} was edited, so its tags are used: move it away to have the picture read again."
+    return TaggedInput(sha256, given.tags, (note,), given.path, by_hand=True)
+
+
+def _takes_tags_again(session: Session, target: Path, tagged: TaggedInput, line: Line) -> bool:
+    """Return whether the tags that a person gave for the present result are to be used again.
+
+    Not if this run says itself which tags to use, or makes everything anew, or if the picture has changed since.
+    """
+    request = session.request
+    asked = request.overwrite or request.tags_from is not None or request.like is not None or tagged.by_hand
+    return not asked and line.made.tags is not None and line.key.input == tagged.sha256 and target.exists()
+
+
+def _tagged_again(tagged: TaggedInput, target: Path, line: Line) -> TaggedInput:
+    note = f"{target} was made with tags given by hand, which are used again: --overwrite reads the picture anew."
+    return tagged._replace(tags=line.made.tags, notes=(*tagged.notes, note), by_hand=True)
+
+
+def _left_alone(job: Job, target: Path, tagged: TaggedInput, found: Found) -> Outcome | None:
+    """Return the Outcome of a picture whose result is there, or None if the result is to be made.
+
+    Raises OutputUnwritable if what is there is not the result of this picture.
+    """
+    match found.state:
+        case "done":  # a run may have been killed just before it deleted the latent
+            latents.discard(latents.place(target))
+            return skipped_outcome(job, "done", tagged.notes)
+        case "edited" if _says_made_from(target, tagged.sha256):
+            return skipped_outcome(job, "edited", tagged.notes)
+        case "edited" | "foreign":
+            reason = f"{target} is already there and is not what this tool left there: left alone"
+            raise OutputUnwritable(f"{reason}, --overwrite makes it again.")
+        case "other":
+            assert found.line is not None
+            path = found.line.made.path
+            origin = "another picture on stdin" if path == STREAM else path
+            raise OutputUnwritable(
+                f"{target} is already there, and was made from {origin}: left alone. Choose another place with -o or "
+                "another name with --name, or replace it with --overwrite."
+            )
+        case "absent" | "stale":
+            return None
+
+
+def _says_made_from(result: Path, sha256: str) -> bool:
+    """Return whether the metadata of `result`, which was edited, still say that it is of the file with this sha256."""
+    try:
+        xmp = image.read(result).xmp
+    except PictureError:
+        return False
+    record = provenance.extract(xmp) if xmp else None
+    source = record.get("input") if record else None
+    return isinstance(source, dict) and source.get("sha256") == sha256
 
 
 def _differences(session: Session, recipe: provenance.Recipe, sha256: str) -> tuple[str, ...]:

@@ -108,12 +108,13 @@ def _write(session: Session, begun: InProgress, result: _Result) -> Outcome:
     result = _write_sidecar(session, job, result)
     journal, key = session.journal(job.source, job.target), session.result_key(job, begun.tagged)
     # Asked once more: hours may have passed, and what a person put there meanwhile is theirs.
-    replaced = session.request.overwrite or journal.state(job.target, key) == "stale"
+    replaced = session.request.overwrite or session.find(job, job.target, begun.tagged).state == "stale"
     with replacing(job.target, replaced) as file:
         notes = image.encode(file, result.picture, job.kind, quality)
-        if session.request.keep_time and not job.source.stdin:
+        if session.request.keep_time and not job.source.stream:
             notes += _keep_time(job.source.path, file)
-        journal.record(job.target, key, file, begun.seconds)
+        source, tags = None if job.source.stream else job.source.path, begun.tagged.tags
+        journal.record(job.target, key, file, begun.seconds, source, tags if begun.tagged.by_hand else None)
     _settle_latent(session, job.target)
     return _done_outcome(job, result, notes)
 
@@ -136,11 +137,11 @@ def _write_sidecar(session: Session, job: Job, result: _Result) -> _Result:
     """
     if job.target is None or (path := session.sidecar_path(job.target)) is None:
         return result
+    if path.exists() and not session.request.overwrite and sidecar.is_edited(path):
+        kept = f"{path} was edited and is left as it is: --overwrite writes it anew."
+        return result._replace(notes=(*result.notes, kept))
     sampled = result.sampled
     if session.request.sidecar == "txt":
-        if path.exists() and not session.request.overwrite and sidecar.is_edited(path):
-            kept = f"{path} was edited and is left as it is: --overwrite writes it anew."
-            return result._replace(notes=(*result.notes, kept))
         content = sidecar.as_text(result.record, sampled.reading.near, sampled.fitted.left_out)
     else:
         content = sidecar.as_json(

@@ -30,7 +30,7 @@ def foresee(
 ) -> Iterator[JobForecast | Outcome]:
     """Yield the forecast of each job's picture on `place`, or the Outcome of a picture that will fail.
 
-    A picture on stdin is left out, because its header cannot be read twice.
+    A picture on stdin or by a pipe is left out, because it can be read once only.
 
     weights: folder with the model's configurations; None: the published model's.
     share: of the memory, for each picture that is worked on at the same time.
@@ -41,7 +41,7 @@ def foresee(
     multiple = counts.networks(request.model, weights).multiple
     there = room(place, jobs[0].target.parent if jobs and jobs[0].target else Path(), share)
     for job in jobs:
-        if job.source.stdin:
+        if job.source.stream:
             continue
         try:
             header = image.probe(job.source.path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from .. import image
-from ..errors import UsageError
+from ..errors import PictureError, UsageError
 from ..files import cause
 
 STREAM = "-"
@@ -45,11 +45,18 @@ class InputFile(NamedTuple):
     relative: path below the folder that was named, and later below the output; never absolute, never upwards. For
         stdin it is `stdin`.
     stdin: whether the picture comes on stdin.
+    pipe: whether the picture comes by another pipe, as of `<(command)`.
     """
 
     path: Path
     relative: Path
     stdin: bool = False
+    pipe: bool = False
+
+    @property
+    def stream(self) -> bool:
+        """Whether the picture can be read once only, and its path says nothing of it."""
+        return self.stdin or self.pipe
 
 
 class FoundInputs(NamedTuple):
@@ -66,7 +73,21 @@ class FoundInputs(NamedTuple):
 
 def read_bytes(source: InputFile) -> bytes:
     """Return the content of the input file, from stdin if it comes there. Raises PictureError."""
-    return sys.stdin.buffer.read() if source.stdin else image.load(source.path)
+    if source.stdin:
+        return _stdin().read()
+    if source.pipe:
+        try:
+            return source.path.read_bytes()
+        except OSError as error:
+            raise PictureError(f"{source.path} cannot be read ({cause(error)}): give a file.") from error
+    return image.load(source.path)
+
+
+def _stdin() -> BinaryIO:
+    """Return stdin. Raises UsageError if the process was started without one."""
+    if sys.stdin is None:
+        raise UsageError("- stands for stdin, and there is none: send it a picture or a list with < or |.")
+    return sys.stdin.buffer
 
 
 def find(
@@ -97,7 +118,7 @@ def find(
 
     Raises UsageError if an input or a list is missing or unreadable, stdin is named twice, or no picture is found.
     """
-    if [*inputs, *lists].count(STREAM) > 1:
+    if sum(map(_is_stdin, [*inputs, *lists])) > 1:
         raise UsageError("stdin (-) can be used once only: for one picture, or for one list.")
     if not inputs and not lists:
         raise UsageError("There is no input: name pictures or folders, or give a list of them with --from-list.")
@@ -139,8 +160,11 @@ def _pictures_of(one: str, own: _Results) -> FoundInputs:
     path = Path(one)
     if not one:
         raise UsageError("An input is empty: give the name of a picture or a folder.")
-    if one == STREAM:
+    if _is_stdin(one):
+        _stdin()
         return FoundInputs((InputFile(path, Path("stdin"), stdin=True),), (), ())
+    if _is_pipe(path):
+        return FoundInputs((InputFile(path, Path(path.name), pipe=True),), (), ())
     if is_folder(path):
         return _in_folder(path, Path(), own)
     if os.path.lexists(path):
@@ -148,6 +172,20 @@ def _pictures_of(one: str, own: _Results) -> FoundInputs:
     if glob.has_magic(one):
         return _matched(one, own)
     raise UsageError(f"{one} is not there: check the name.")
+
+
+def _is_stdin(one: str) -> bool:
+    return one in (STREAM, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+
+
+def _is_pipe(path: Path) -> bool:
+    """Return whether `path` is no file but a pipe, or another name of what this process was given open."""
+    if path.parent in (Path("/dev/fd"), Path("/proc/self/fd"), Path(f"/proc/{os.getpid()}/fd")):
+        return True
+    try:
+        return path.is_fifo()
+    except OSError:
+        return False
 
 
 def _pictures_of_listed(one: str, own: _Results) -> FoundInputs:
@@ -162,7 +200,7 @@ def _pictures_of_listed(one: str, own: _Results) -> FoundInputs:
 def _names_in(file: str, stdin: BinaryIO | None) -> list[str]:
     """Return the names in a list, in order."""
     try:
-        content = (stdin or sys.stdin.buffer).read() if file == STREAM else Path(file).read_bytes()
+        content = (stdin or _stdin()).read() if _is_stdin(file) else Path(file).read_bytes()
     except (OSError, ValueError) as error:
         raise UsageError(f"The list {file} cannot be read ({cause(error)}): check the name.") from error
     if content.startswith(b"\xff\xfe") and content[3:4] == b"\0":  # as PowerShell 5 writes it

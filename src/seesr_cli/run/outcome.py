@@ -68,14 +68,19 @@ class Watch(Protocol):
         """The sentence `text` concerns the whole run, or the rest of it."""
 
 
-def skipped_outcome(job: Job, reason: Literal["done", "foreign", "busy"]) -> Outcome:
-    """Return the Outcome of a picture that is left alone because of what is at the path of its result."""
+def skipped_outcome(job: Job, reason: Literal["done", "edited"], notes: tuple[str, ...]) -> Outcome:
+    """Return the Outcome of a picture whose result is there, as it was made or as a person edited it since."""
     sentences = {
         "done": "is already there: left alone, --overwrite makes it again",
-        "foreign": "is already there and is not what this tool left there: left alone, --overwrite makes it again",
-        "busy": "is being made by another run: left to it",
+        "edited": "is already there and was edited since: left alone, --overwrite makes it again",
     }
-    return Outcome(job.source.path, "skipped", 0.0, job.target, f"{job.target} {sentences[reason]}.")
+    return Outcome(job.source.path, "skipped", 0.0, job.target, f"{job.target} {sentences[reason]}.", notes=notes)
+
+
+def busy_outcome(job: Job) -> Outcome:
+    """Return the Outcome of a picture that another process is at work on until the end of this run."""
+    message = f"{job.target} is being made by another run, and left to it: run the same again to see it done."
+    return Outcome(job.source.path, "failed", 0.0, message=message)
 
 
 def failed_outcome(source: Path, error: Exception) -> Outcome:

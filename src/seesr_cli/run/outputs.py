@@ -74,9 +74,10 @@ def plan_results(
         suffix = image.FORMATS[kind].suffixes[0]
         jobs = []
         for source in pictures:
-            if output is None and source.stdin:
+            if output is None and source.stream:
+                which = "on stdin" if source.stdin else f"that comes by {source.path}"
                 raise UsageError(
-                    "The picture on stdin has no folder for its result: name a file with -o, or - for stdout."
+                    f"The picture {which} has no folder for its result: name a file with -o, or - for stdout."
                 )
             folder = source.path.parent if output is None else Path(output, source.relative.parent)
             jobs.append(Job(source, folder / _filled(name, source.relative.name, scale_label, suffix), kind))
@@ -142,7 +143,7 @@ def _check_apart(jobs: Sequence[Job]) -> None:
         _Planned(job.source.path, target, place)
         for job, target, place in zip(jobs, targets, spelled_once(targets), strict=True)
     ]
-    troubles = [_replaced(results, [job.source.path for job in jobs if not job.source.stdin]), _doubled(results)]
+    troubles = [_replaced(results, [job.source.path for job in jobs if not job.source.stream]), _doubled(results)]
     if any(troubles):
         raise UsageError(" ".join(filter(None, troubles)))
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import WeightsMissing
 from ..files import sweep
-from ..records.journal import Journal, Key
+from ..records.journal import JOURNAL, Found, Journal, Key
 from .inputs import InputFile
 from .outcome import Watch
 from .outputs import Job
@@ -30,12 +30,14 @@ class TaggedInput(NamedTuple):
     tags: that replace those of the tagger; None: the tagger's are used.
     notes: sentences about the choice of tags.
     tags_file: file that the tags are from.
+    by_hand: whether the tags are a person's own, and not those of an earlier result.
     """
 
     sha256: str
     tags: tuple[str, ...] | None
     notes: tuple[str, ...]
     tags_file: Path | None = None
+    by_hand: bool = False
 
 
 class Session:
@@ -63,6 +65,7 @@ class Session:
         self._fingerprint = fingerprint
         self._upscaler: Upscaler | None = None
         self._journals: dict[Path, Journal] = {}
+        self._above: dict[Path, Journal | None] = {}
         self._swept: set[Path] = set()
         self._told: set[str] = set()
 
@@ -84,12 +87,38 @@ class Session:
 
     def journal(self, source: InputFile, target: Path) -> Journal:
         """Return the journal of the folder that the person named, for the results or for the pictures."""
-        folder = target.parent
-        for _ in source.relative.parts[1:]:
-            folder = folder.parent
+        folder, inner = target.parent, source.relative.parent.parts
+        if inner and folder.parts[-len(inner) :] == inner:  # not so if one file was named for the result
+            folder = folder.parents[len(inner) - 1]
         if folder not in self._journals:
             self._journals[folder] = Journal.open(folder)
         return self._journals[folder]
+
+    def find(self, job: Job, target: Path, tagged: TaggedInput) -> Found:
+        """Return what is at `target`, the path of the job's result.
+
+        What the run's own journal does not know may have been made by a run that named another folder of the same
+        tree: so journals of the folders above are asked, too.
+        """
+        key, source = self.result_key(job, tagged), None if job.source.stream else job.source.path
+        own = self.journal(job.source, target)
+        found = own.find(target, key, source)
+        if found.state == "foreign":
+            for other in self._journals_above(target, own):
+                if (told := other.find(target, key, source)).state != "foreign":
+                    return told
+        return found
+
+    def _journals_above(self, target: Path, own: Journal) -> Iterator[Journal]:
+        """Yield the journals, other than the run's own, in the folders that `target` is in."""
+        mine, nearest = own.folder.resolve(), target.parent.resolve()
+        for folder in (nearest, *nearest.parents):
+            if folder == mine:
+                continue
+            if folder not in self._above:
+                self._above[folder] = Journal.open(folder) if (folder / JOURNAL).is_file() else None
+            if (journal := self._above[folder]) is not None:
+                yield journal
 
     def tell_notes(self) -> None:
         """Tell the watch each note of the journals that was not told yet."""
