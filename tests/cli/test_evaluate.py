@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seesr_cli import image
 from seesr_cli.cli import main
+from seesr_cli.records import provenance
 
 RECORDING = Path(__file__).parents[1] / "golden/metrics"
 
@@ -234,3 +236,75 @@ def test_a_result_of_another_picture_is_told(
     assert one["consistency"] < 15
     assert "is it a result of another picture?" in told
     assert one["worst_block"]["departure"] > 50
+
+
+def upscale(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: str | Path
+) -> tuple[int, list[dict[str, Any]], str]:
+    """Restore with the miniature; return the exit code, the events, and what stderr says."""
+    options = ["--model", "miniature", "--device", "cpu", "--dtype", "fp32", "--json"]
+    monkeypatch.setattr(sys, "argv", ["seesr", "upscale", *map(str, arguments), *options])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert isinstance(caught.value.code, int)
+    shown = capfd.readouterr()
+    return caught.value.code, [json.loads(line) for line in shown.out.splitlines()], shown.err
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "tiff", "avif"])
+def test_a_run_and_evaluate_tell_the_same_consistency(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str
+) -> None:
+    inputs, results = tmp_path / "in", tmp_path / "out"
+    for number, mode in enumerate(("RGB", "L", "RGBA", "LA")):
+        path = picture(inputs / f"{mode}.png", (20 + number, 16), seed=number, mode=mode)
+        if mode.endswith("A"):
+            with Image.open(path) as opened:
+                opened.putalpha(Image.linear_gradient("L").resize(opened.size))
+                opened.save(path)
+    deep = np.random.default_rng(0).integers(0, 65536, (4, 5), dtype=np.uint16)
+    Image.fromarray(np.kron(deep, np.ones((4, 4), np.uint16))).save(inputs / "deep.png")
+    code, events, _ = upscale(monkeypatch, capfd, inputs, "-o", results, "--format", kind, "--tags")
+    assert code == 0
+    told = {Path(event["output"]).name: event for event in events if event["event"] == "finished"}
+    assert len(told) == 5
+    assert evaluate(monkeypatch, results, "--input", inputs, "--metrics", "consistency", "--json") == 0
+    for one in json.loads(capfd.readouterr().out)["pictures"]:
+        event = told[Path(one["result"]).name]
+        assert event["consistency"] == one["consistency"], one["name"]
+        record = event["record"]["consistency"]
+        assert (record["psnr"], record["worst_block"]) == (one["consistency"], one["worst_block"])
+        assert json.loads(Path(one["result"]).with_suffix(".json").read_text())["consistency"] == record
+        packet = image.read(Path(one["result"])).xmp
+        assert packet is not None
+        assert (provenance.extract(packet) or {})["consistency"] == record
+
+
+def test_a_cut_result_has_the_same_consistency_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    inputs, results = tmp_path / "in", tmp_path / "out"
+    picture(inputs / "a.png", (40, 24))
+    _, events, _ = upscale(monkeypatch, capfd, inputs, "-o", results, "--width", "80", "--height", "90")
+    assert evaluate(monkeypatch, results, "--input", inputs, "--metrics", "consistency", "--json") == 0
+    (one,) = json.loads(capfd.readouterr().out)["pictures"]
+    assert one["consistency"] == next(event["consistency"] for event in events if event["event"] == "finished") > 15
+
+
+def test_check_names_the_results_below_it_in_this_run_and_in_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    inputs, results = tmp_path / "in", tmp_path / "out"
+    for name in ("a", "b"):
+        picture(inputs / f"{name}.png", (20, 16), seed=ord(name))
+    arguments = (inputs, "-o", results)
+    code, events, told = upscale(monkeypatch, capfd, *arguments, "--check", "1")
+    assert (code, "--check" in told) == (0, False)
+    values = [event["consistency"] for event in events if event["event"] == "finished"]
+    between = sum(values) / 2
+    code, events, told = upscale(monkeypatch, capfd, *arguments, "--check", str(between))
+    assert code == 1
+    assert {event["event"] for event in events} == {"started", "skipped"}
+    low = "ab"[values.index(min(values))]
+    (line,) = [line for line in told.splitlines() if "--check" in line]
+    assert line.startswith(f"{results / low}_x4.png departs from its input: its consistency is {min(values):.2f} dB")

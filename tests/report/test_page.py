@@ -15,6 +15,8 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 import browser
 from seesr_cli.errors import OutputUnwritable
+from seesr_cli.evaluate.consistency import consistency
+from seesr_cli.evaluate.pixels import read
 from seesr_cli.records import provenance
 from seesr_cli.report import page as compare
 from seesr_cli.report.page import Entry
@@ -109,6 +111,7 @@ def test_the_page_holds_all_it_shows_and_asks_for_nothing(tmp_path: Path, pair: 
 
 def test_an_entry_is_told_whole(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     entry = Parsed(written(tmp_path, [done(pair)])).entry(0)
+    departs = consistency(read(pair[1])[0], read(pair[0])[0])
     assert entry == {
         "name": "small.png",
         "state": "done",
@@ -120,6 +123,7 @@ def test_an_entry_is_told_whole(tmp_path: Path, pair: tuple[Path, Path]) -> None
             "before": {"height": 30, "width": 40},
             "after": {"height": 120, "width": 160},
             "thumbnail": {"height": 120, "width": 160},
+            "heat": {"height": 30, "width": 40},
         },
         "seconds": 12.5,
         "sizeIn": [30, 40],
@@ -128,6 +132,7 @@ def test_an_entry_is_told_whole(tmp_path: Path, pair: tuple[Path, Path]) -> None
         "prompt": "frog, stone, ,clean",
         "settings": {},
         "notes": ["A note."],
+        "consistency": departs.as_record(),
     }
 
 
@@ -521,3 +526,44 @@ def test_light_dark_and_calm_are_respected(page: browser.Page, tmp_path: Path, p
             assert least <= colour[0] <= most
             assert len(set(colour)) == 1, "not a neutral grey"
         assert page.run("getComputedStyle(document.querySelector('button')).transitionDuration") == "0s"
+
+
+def test_a_planted_invention_glows_where_it_is_and_a_faithful_result_does_not(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(60, 190, (6, 8, 3), dtype=np.uint8)
+    source = Image.fromarray(noise).resize((64, 48), Image.Resampling.BICUBIC)
+    faithful = source.resize((256, 192), Image.Resampling.BICUBIC)
+    planted = faithful.copy()
+    planted.paste((255, 0, 255), (128, 64, 160, 96))
+    for name, one in (("source", source), ("faithful", faithful), ("planted", planted)):
+        one.save(tmp_path / f"{name}.png")
+    entries = [Entry(tmp_path / "source.png", tmp_path / f"{name}.png", "done") for name in ("planted", "faithful")]
+    compare.write(tmp_path / "page.html", entries, "Run")
+    parsed = Parsed(tmp_path / "page.html")
+    heat = []
+    for number in range(2):
+        encoded = parsed.text(f"heat-{number}").partition(",")[2]
+        with Image.open(BytesIO(base64.b64decode(encoded))) as shown:
+            heat.append(np.asarray(shown.getchannel("A"), int))
+    assert heat[0].shape == (48, 64)
+    assert heat[0][17:23, 33:39].min() > 200
+    assert heat[0][:12].max() < 40
+    assert heat[1].max() < 40
+    assert parsed.entry(0)["consistency"]["worst_block"] | {"departure": 0} == {
+        "top": 16,
+        "left": 32,
+        "bottom": 24,
+        "right": 40,
+        "departure": 0,
+    }
+    assert parsed.entry(0)["consistency"]["psnr"] < parsed.entry(1)["consistency"]["psnr"] - 5
+    page.open(tmp_path / "page.html")
+    page.run("location.hash = '#1'")
+    page.wait("!by('viewer').hidden")
+    assert page.run("by('heat').hidden")
+    page.run("by('hot').click()")
+    assert page.run("!by('heat').hidden && by('hot').getAttribute('aria-pressed') === 'true'")
+    page.wait("by('heat').querySelector('img').naturalWidth === 64")
+    assert box(page, "#heat img") == box(page, "#after img")
+    assert "Consistency" in page.run("by('facts').textContent")

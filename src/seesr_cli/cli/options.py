@@ -234,6 +234,15 @@ Compare = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Check = Annotated[
+    float | None,
+    typer.Option(
+        "--check",
+        metavar="DB",
+        help="Name the results whose consistency with their inputs is below this, in dB, and end with 1.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 KeepLatents = Annotated[
     bool,
     typer.Option(

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,7 @@ def upscale(
     overwrite: options.Overwrite = False,
     tags: options.Tags = "none",
     compare: options.Compare = None,
+    check: options.Check = None,
     keep_latents: options.KeepLatents = False,
     max_pixels: options.MaxPixels = MAX_PIXELS,
     dry_run: options.DryRun = False,
@@ -169,7 +170,10 @@ def upscale(
             report.note(f"{compare} shows the pictures before and after.")
         if chosen.bundled and report.done:
             report.note(f"Made with the {chosen.name}: {chosen.about}.")
-    if report.failed:
+        below = [] if check is None else _inconsistent(outcomes, check)
+        for path, psnr in below:
+            report.note(f"{path} departs from its input: its consistency is {psnr:.2f} dB, below --check {check:g}.")
+    if report.failed or below:
         raise typer.Exit(1)
 
 
@@ -291,6 +295,23 @@ def _write_page(page: Path, jobs: "Sequence[Job]", outcomes: "Sequence[Outcome]"
         for outcome in sorted(outcomes, key=lambda outcome: places[outcome.source])
     ]
     write(page, entries, page.stem, overwrite=overwrite or is_ours(page))
+
+
+def _inconsistent(outcomes: "Sequence[Outcome]", least: float) -> list[tuple[Path, float]]:
+    """Return the results whose consistency is below `least` dB, the least first; those of earlier runs are read."""
+    from ..errors import PictureError
+    from ..evaluate.consistency import consistency
+    from ..evaluate.pixels import read
+
+    found = []
+    for outcome in outcomes:
+        psnr = outcome.consistency
+        if outcome.state == "skipped" and outcome.target is not None:
+            with suppress(PictureError):  # a person's own file may be anything
+                psnr = consistency(read(outcome.target)[0], read(outcome.source)[0]).psnr
+        if psnr is not None and psnr < least:
+            found.append((outcome.target or outcome.source, psnr))
+    return sorted(found, key=lambda one: one[1])
 
 
 def _recipe(result: Path) -> "Recipe":

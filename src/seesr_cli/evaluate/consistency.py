@@ -3,6 +3,7 @@
 It is no measure of truth. What a network invents below the resolution of the input leaves no trace in it.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,11 @@ class Consistency(NamedTuple):
     worst: float
     box: Box
     drift: float
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the same for JSON: an infinite PSNR is None."""
+        psnr = self.psnr if math.isfinite(self.psnr) else None
+        return {"psnr": psnr, "worst_block": {**self.box._asdict(), "departure": self.worst}, "drift": self.drift}
 
 
 def consistency(result: Pixels, source: Pixels) -> Consistency:
@@ -99,9 +105,12 @@ def _same_shape(result: Size, source: Size) -> bool:
 
 
 def _resized(pixels: NDArray[Any], size: Size) -> NDArray[np.float32]:
-    """Return the picture, in 255ths, resampled to (height, width), not rounded."""
-    values = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
-    return resize(values, size).mul_(255).permute(1, 2, 0).numpy()
+    """Return the picture, in 255ths, resampled to (height, width), not rounded; a channel at a time, to save memory."""
+    resized = np.empty((*size, 3), np.float32)
+    for channel in range(3):
+        values = torch.from_numpy(pixels[None, :, :, channel].astype(np.float32)).div_(255)
+        resized[:, :, channel] = resize(values, size).mul_(255)[0].numpy()
+    return resized
 
 
 def _block_means(squares: NDArray[np.float64]) -> NDArray[np.float64]:

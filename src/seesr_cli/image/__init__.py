@@ -8,7 +8,7 @@ from .metadata import limited
 from .opened import MOST_PIXELS
 from .picture import Header, Picture
 from .reader import MOST_BYTES, decode, load, probe, read
-from .writer import FORMATS, WRITTEN_SUFFIXES, Kind, check_target, encode, kind_of, write
+from .writer import FORMATS, WRITTEN_SUFFIXES, Kind, check_target, encode, kind_of, samples, write
 
 __all__ = [
     "FORMATS",
@@ -27,5 +27,6 @@ __all__ = [
     "load",
     "probe",
     "read",
+    "samples",
     "write",
 ]

@@ -144,6 +144,15 @@ def encode(file: BinaryIO, picture: Picture, kind: Format, quality: int | None =
     return tuple(notes)
 
 
+def samples(picture: Picture, kind: Format) -> Iterator[NDArray[np.float32]]:
+    """Yield the rows of `picture`, [rows, W, C] in [0, 1], rounded as a file of this kind holds them.
+
+    C: grey or RGB, with alpha behind it where the kind has it. What a lossy kind loses besides is not in them.
+    """
+    for band in _bands(picture, FORMATS[kind], three=False):
+        yield band.astype(np.float32) / np.float32(np.iinfo(band.dtype).max)
+
+
 def _bands(picture: Picture, format_: Kind, three: bool) -> Iterator[NDArray[Any]]:
     """Yield the rows to write, [rows, W, C]; values are rounded half to even, as many rows in each but the last.
 

@@ -25,6 +25,8 @@ from PIL import Image, ImageCms
 
 from .. import __version__, image
 from ..errors import PictureUnreadable, UsageError
+from ..evaluate.consistency import consistency, departure
+from ..evaluate.pixels import Pixels, pixels_of
 from ..files import replacing
 from ..records import provenance
 
@@ -39,6 +41,10 @@ PAGE_PIXELS = 100_000_000
 _FEW = 12
 """Up to so many pictures colours keep every pixel of theirs; above, WebP's halved colours take a third of the room."""
 
+HOTTEST = 32
+"""Departure of a pixel of the input, in 255ths, from which the heat map is opaque; the same for all pictures."""
+
+_LONGEST_HEAT = 1024
 _GENERATOR = b'<meta name="generator" content="seesr">'
 _LONGEST_SIDE = 8000  # WebP ends at 16383
 _THUMBNAIL = (360, 240)  # (width, height) of a card in the overview, for screens of two dots per pixel
@@ -133,6 +139,7 @@ def _told(number: int, entry: Entry, settings: Mapping[str, object], folder: Pat
     previews: dict[str, _Preview] = {}
     links = {}
     problems = []
+    pixels: dict[str, Pixels] = {}
     for side, path in files.items():
         if path is None:
             continue
@@ -146,10 +153,15 @@ def _told(number: int, entry: Entry, settings: Mapping[str, object], folder: Pat
         else:
             previews |= {side: preview, "thumbnail": thumbnail}  # the result's, where there is one
             links[side] = _link(path, folder)
+            pixels[side] = pixels_of(picture)
             if entry.state == "skipped":
                 size = (picture.pixels.shape[-2], picture.pixels.shape[-1])
                 entry = replace(entry, size_in=size) if side == "before" else _recorded(entry, size, picture.xmp)
                 settings = entry.settings
+    departs = None
+    if len(pixels) == len(files):
+        departs = consistency(pixels["after"], pixels["before"])
+        previews["heat"] = _heat(pixels["after"], pixels["before"])
     content = {
         "name": entry.source.name,
         "state": entry.state,
@@ -165,6 +177,7 @@ def _told(number: int, entry: Entry, settings: Mapping[str, object], folder: Pat
         "prompt": entry.prompt,
         "settings": _in_words(settings),
         "notes": entry.notes,
+        "consistency": None if departs is None else departs.as_record(),
     }
     yield _data(f"entry-{number}", json.dumps(content))
     for side, preview in previews.items():
@@ -221,6 +234,18 @@ class _Preview(NamedTuple):
     address: str
     height: int
     width: int
+
+
+def _heat(result: Pixels, source: Pixels) -> _Preview:
+    """Return where the result departs from its input: red, the less transparent the further, over the whole result."""
+    difference, _ = departure(result, source)
+    far = np.sqrt(np.square(difference).mean(axis=2))
+    opacity = np.zeros((*far.shape, 4), np.uint8)
+    opacity[:, :, 0] = 255
+    opacity[:, :, 3] = np.rint(np.clip(far / HOTTEST, 0, 1) * 255)
+    shown = Image.fromarray(opacity)
+    shown.thumbnail((_LONGEST_HEAT, _LONGEST_HEAT), Image.Resampling.BOX)
+    return _encoded(shown, few=False)
 
 
 def _previews(picture: image.Picture, total: int) -> tuple[_Preview, _Preview]:

@@ -288,6 +288,7 @@ def _in_full(outcome: Outcome) -> dict[str, Any]:
         "tags": [tag._asdict() for tag in outcome.tags],
         "prompt": outcome.prompt,
         "notes": list(outcome.notes),
+        "consistency": outcome.consistency,
         "record": dict(outcome.record),
     }
 

@@ -51,6 +51,9 @@ def finish(session: Session, begun: InProgress) -> Outcome:
 
 def _develop(session: Session, begun: InProgress) -> _Result:
     """Return the result with its pixels, alpha, metadata and notes."""
+    from ..evaluate.consistency import consistency
+    from ..evaluate.pixels import pixels_of, written
+
     picture = begun.picture
     if begun.failure is not None:
         failure, begun.failure = begun.failure, None  # the exception refers to the picture: leave no cycle behind
@@ -60,15 +63,16 @@ def _develop(session: Session, begun: InProgress) -> _Result:
     settings = session.request.settings
     developed = session.upscaler().develop(begun.sampled.latent, begun.prepared, settings, advanced)
     advanced("write", 0, 1)
-    record = _record(session, begun, begun.sampled)
+    sizes = begun.prepared.sizes
+    finished = replace(picture, pixels=developed.pixels, alpha=developed.alpha, part=sizes.part)
+    departs = consistency(written(finished, begun.job.kind, session.request.quality), pixels_of(picture)).as_record()
+    record = _record(session, begun, begun.sampled) | {"consistency": departs}
     notes = begun.tagged.notes + picture.notes + begun.sampled.notes + developed.notes
     packet = picture.xmp if session.request.metadata == "none" else provenance.embed(picture.xmp, record)
     if begun.job.kind == "jpeg" and packet is not None and len(packet) > provenance.MOST_JPEG_XMP:
         packet = picture.xmp
         notes += ("A JPEG has no room beside the picture's XMP for how it was made: --like cannot repeat it.",)
-    sizes = begun.prepared.sizes
-    finished = replace(picture, pixels=developed.pixels, alpha=developed.alpha, xmp=packet, part=sizes.part)
-    return _Result(finished, sizes, begun.sampled, record, notes)
+    return _Result(replace(finished, xmp=packet), sizes, begun.sampled, record, notes)
 
 
 def _record(session: Session, begun: InProgress, sampled: "Sampled") -> dict[str, Any]:
@@ -192,5 +196,6 @@ def _done_outcome(job: Job, result: _Result, notes: tuple[str, ...], content: by
         prompt=result.sampled.fitted.prompt.positive,
         notes=result.notes + notes,
         record=result.record,
+        consistency=result.record["consistency"]["psnr"],
         content=content,
     )

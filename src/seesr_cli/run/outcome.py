@@ -27,6 +27,7 @@ class Outcome:
     tags, prompt: as the networks read them.
     notes: sentences for the person.
     record: what the result was made with, as in its metadata.
+    consistency: PSNR of the result, reduced, against its input, dB; None where they are equal, or nothing was made.
     content: the file itself if it goes to stdout.
     error: exception of a picture that failed.
     """
@@ -42,6 +43,7 @@ class Outcome:
     prompt: str = ""
     notes: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
+    consistency: float | None = None
     content: bytes = field(default=b"", repr=False)
     error: Exception | None = field(default=None, compare=False)
 
