@@ -285,11 +285,11 @@ def real_size(steps: int) -> Model:
         vae, unet, controlnet = AutoencoderKL(**real.VAE_CONFIG), build_unet(configs[0]), build_controlnet(configs[1])
     tower = filled(tower, "text_encoder")
     tower.embeddings.position_ids = torch.arange(text.max_position_embeddings).unsqueeze(0)
-    base = GOLDEN / "stable-diffusion-2-base"
+    base = real.PUBLISHED / real.BASE
     return Model(
         filled(tagger, "ram"),
-        tuple(f"label {number}" for number in range(real.LABELS)),
-        (0.68,) * real.LABELS,
+        tuple((real.PUBLISHED / "ram_tag_list.txt").read_text().splitlines()),
+        tuple(float(line) for line in (real.PUBLISHED / "ram_tag_list_threshold.txt").read_text().split()),
         CLIPTokenizer.from_pretrained(base / "tokenizer", local_files_only=True),
         tower,
         filled(vae, "vae"),

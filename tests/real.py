@@ -22,28 +22,18 @@ from seesr_cli.models import keys
 GOLDEN = Path(__file__).parent / "golden"
 LABELS = 4585
 
-TEXT_CONFIG = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_attention_heads": 16,
-    "num_hidden_layers": 23,
-    "max_position_embeddings": 77,
-    "vocab_size": 49408,
-    "hidden_act": "gelu",
-    "projection_dim": 512,
-}
-"""Stable Diffusion 2's text tower: 340 million parameters."""
+PUBLISHED = GOLDEN / "real" / "published"
+"""The published small files, byte for byte: tokenizer, configurations, schedulers, labels and thresholds."""
+
+BASE = "stable-diffusion-2-base"
+
+TEXT_CONFIG = json.loads((PUBLISHED / BASE / "text_encoder" / "config.json").read_text())
+"""Of Stable Diffusion 2's text encoder: 340 million parameters."""
 
 VAE_CONFIG = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "block_out_channels": [128, 256, 512, 512],
-    "layers_per_block": 2,
-    "latent_channels": 4,
-    "norm_num_groups": 32,
-    "sample_size": 768,
+    name: value
+    for name, value in json.loads((PUBLISHED / BASE / "vae" / "config.json").read_text()).items()
+    if not name.startswith("_")
 }
 
 RAM_BYTES = 5_625_000_000
@@ -61,21 +51,13 @@ def write(folder: Path) -> None:
         place.mkdir(parents=True)
         shutil.copy(GOLDEN / "real" / f"{part}_config.json", place / "config.json")
         pour(place / "diffusion_pytorch_model.safetensors", f"seesr/{part}", names(f"{part}_keys.json"))
-    base = folder / "stable-diffusion-2-base"
-    for inner, config, stem, shapes in (
-        ("text_encoder", TEXT_CONFIG, "model", _text_shapes()),
-        ("vae", VAE_CONFIG, "diffusion_pytorch_model", _vae_shapes()),
-    ):
-        (base / inner).mkdir(parents=True)
-        (base / inner / "config.json").write_text(json.dumps(config))
-        pour(base / inner / f"{stem}.safetensors", inner, shapes)
-    for inner in ("tokenizer", "scheduler"):
-        shutil.copytree(GOLDEN / "stable-diffusion-2-base" / inner, base / inner)
+    shutil.copytree(PUBLISHED, folder, dirs_exist_ok=True)
+    base = folder / BASE
+    pour(base / "text_encoder" / "model.safetensors", "text_encoder", _text_shapes())
+    pour(base / "vae" / "diffusion_pytorch_model.safetensors", "vae", _vae_shapes())
     torch.save({"model": ram(names("ram_keys.json"))}, folder / "ram_swin_large_14m.pth")
     lora = {name: rule.tensor("DAPE", name, shape) for name, shape in names("dape_keys.json").items()}
     torch.save(lora, folder / "DAPE.pth")
-    (folder / "ram_tag_list.txt").write_text("".join(f"label {number}\n" for number in range(LABELS)))
-    (folder / "ram_tag_list_threshold.txt").write_text("0.68\n" * LABELS)
 
 
 def names(file: str) -> Shapes:

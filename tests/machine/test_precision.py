@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seesr_cli.machine.device import Place, vae_place
-from seesr_cli.machine.precision import DTYPES, RULES, of_network, of_vae, rule
+from seesr_cli.machine.precision import DTYPES, RULES, has_bf16, of_network, of_vae, rule
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.settings import MODELS
 
@@ -47,15 +47,26 @@ def test_the_vae_is_in_fp32_on_a_cpu(dtype: torch.dtype) -> None:
     assert of_vae("cuda", dtype) == dtype
 
 
-def test_the_miniature_s_picture_in_the_default_precision_is_fp32_s() -> None:
+def picture_in(dtype: str) -> torch.Tensor:
     model = MODELS["miniature"]
     picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
-    default, exact = (
-        Upscaler.load(model, device="cpu", dtype=dtype).upscale(picture, model.defaults).pixels
-        for dtype in ("auto", "fp32")
-    )
-    distance = (default - exact).square().mean()
+    return Upscaler.load(model, device="cpu", dtype=dtype).upscale(picture, model.defaults).pixels
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_the_miniature_s_picture_in_the_default_precision_is_fp32_s(
+    served: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "amx_bf16": served})
+    assert has_bf16() == served
+    distance = (picture_in("auto") - picture_in("fp32")).square().mean()
     assert distance == 0 or -10 * torch.log10(distance) >= PICTURES
+
+
+def test_the_miniature_s_picture_in_bf16_is_near_fp32_s() -> None:
+    distance = (picture_in("bf16") - picture_in("fp32")).square().mean()
+    assert distance > 0
+    assert -10 * torch.log10(distance) >= PICTURES
 
 
 def test_asked_for_bf16_the_networks_have_it_and_the_vae_does_not() -> None:

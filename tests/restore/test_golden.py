@@ -66,7 +66,8 @@ class Replay:
 
 @pytest.fixture(scope="module")
 def upscalers(golden_weights: Path) -> dict[str, Upscaler]:
-    return {name: Upscaler.load(MODELS[name], golden_weights, "cpu", "fp32") for name in ("seesr", "turbo")}
+    """Both models in the precision that a user of a CPU gets."""
+    return {name: Upscaler.load(MODELS[name], golden_weights, "cpu") for name in ("seesr", "turbo")}
 
 
 @pytest.fixture
