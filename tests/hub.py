@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
@@ -34,6 +35,12 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+@cache
+def sha256(content: bytes) -> str:
+    """Return the checksum of a file, which many tests serve."""
+    return hashlib.sha256(content).hexdigest()
+
+
 class Hub:
     """Repositories (name → commit → tree), their branches (name → commit of `main`), and what goes wrong."""
 
@@ -50,10 +57,11 @@ class Hub:
 
     def commit(self, repository: str, tree: Tree) -> str:
         """Add a commit, let `main` be at it, and return its name."""
-        name = hashlib.sha1(repr((repository, sorted(tree), len(self.repositories), tree)).encode()).hexdigest()
+        hashes = {path: sha256(content) for path, content in sorted(tree.items())}
+        name = hashlib.sha1(repr((repository, len(self.repositories), hashes)).encode()).hexdigest()
         self.repositories.setdefault(repository, {})[name] = tree
         self.main[repository] = name
-        self.blobs |= {hashlib.sha256(content).hexdigest(): content for content in tree.values()}
+        self.blobs |= {hashes[path]: content for path, content in tree.items()}
         return name
 
     def fault(self, method: str, path: str) -> Fault | None:
@@ -135,9 +143,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             content = tree[inner]
             headers = {"X-Repo-Commit": commit}
             if inner.endswith(LARGE):
-                sha256 = hashlib.sha256(content).hexdigest()
-                headers |= {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(content))}
-                return self.finish_with(302, headers | {"Location": f"http://localhost:{hub.port}/cdn/{sha256}"})
+                checksum = sha256(content)
+                headers |= {"X-Linked-Etag": f'"{checksum}"', "X-Linked-Size": str(len(content))}
+                return self.finish_with(302, headers | {"Location": f"http://localhost:{hub.port}/cdn/{checksum}"})
             blob_id = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
             return self.content(method, content, headers | {"ETag": f'"{blob_id}"'}, fault)
 

@@ -1,6 +1,5 @@
 """A tiny Hub with the tiny checkpoint, the lock that belongs to it, and the command that pulls from it."""
 
-import hashlib
 import json
 import os
 import random
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import seesr_cli
-from hub import Hub, serving
+from hub import Hub, serving, sha256
 from seesr_cli.weights import lock
 from seesr_cli.weights.lock import File, Lock, Source
 
@@ -105,10 +104,10 @@ class Shop:
         data = random.Random(0).randbytes(PIECE * 3)
         for repository in (BASE, MIRROR):
             self.hub.repositories[repository][self.hub.main[repository]][VAE.partition("/")[2]] = data
-        sha256 = hashlib.sha256(data).hexdigest()
-        self.hub.blobs[sha256] = data
-        self.rewrite({VAE: {"bytes": len(data), "sha256": sha256}})
-        return sha256
+        checksum = sha256(data)
+        self.hub.blobs[checksum] = data
+        self.rewrite({VAE: {"bytes": len(data), "sha256": checksum}})
+        return checksum
 
 
 @contextmanager
@@ -162,7 +161,7 @@ def opened(weights: Path, folder: Path) -> Iterator[Shop]:
                 sources=places,
                 bytes=len(data),
                 licence="Apache-2.0",
-                sha256="" if unknown else hashlib.sha256(data).hexdigest(),
+                sha256="" if unknown else sha256(data),
                 computed=unknown,
                 unpinned="nobody has published one" if unknown else "",
                 ask=TURBO if name.startswith("sd-turbo") else "",

@@ -93,28 +93,27 @@ def test_a_step_without_memory_goes_on_with_fewer_pictures_then_fewer_and_smalle
     upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(QUICK, tile=20)
-    pictures = [torch.rand(3, 160, 160, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    pictures = [torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
     wanted = [Wanted(upscaler.prepare(picture, settings)) for picture in pictures]
-    assert upscaler.pictures_a_call((320, 320), settings, 36) == 4  # nine tiles each
+    assert upscaler.pictures_a_call((192, 192), settings, 16) == 4  # four tiles each
     usual = upscaler.sample_together(wanted, settings)
     entry = upscaler.unet.conv_in
     monkeypatch.setattr(
         entry, "forward", without_memory(entry.forward, lambda crops: crops.shape[0] * crops.shape[-1] ** 2 > 500)
     )
     told: list[tuple[int, int]] = []
-    sampled = upscaler.sample_together(wanted, settings, lambda done, total: told.append((done, total)), 36)
+    sampled = upscaler.sample_together(wanted, settings, lambda done, total: told.append((done, total)), 16)
     for own, other in zip(sampled, usual, strict=True):
         assert own.notes == (
             "Memory ran out: pictures are computed 2 at a time from now on.",
             "Memory ran out: pictures are computed 1 at a time from now on.",
-            "Memory ran out: tiles are computed 4 at a time from now on.",
             "Memory ran out: tiles are computed 2 at a time from now on.",
             "Memory ran out: tiles are computed 1 at a time from now on.",
         )
         assert float((own.latent - other.latent).norm() / other.latent.norm()) < 1e-5
         assert own.call.tiles == 1
     assert told == [(0, 2), (1, 2), (2, 2)]
-    assert upscaler.pictures_a_call((320, 320), settings, 36) == 1
+    assert upscaler.pictures_a_call((192, 192), settings, 16) == 1
     smaller = without_memory(entry.forward, lambda crops: crops.shape[-1] > 16)
     monkeypatch.setattr(entry, "forward", smaller)
     (own,) = upscaler.sample_together(wanted[:1], settings)

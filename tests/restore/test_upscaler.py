@@ -84,17 +84,17 @@ def close(ours: Tensor, theirs: Tensor) -> None:
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
 
 
-@pytest.mark.parametrize("tile", [96, 8])
 @pytest.mark.parametrize(
-    "change",
+    ("change", "tile"),
     [
-        {},
-        {"guidance": 1.0},
-        {"guidance_within": (0.5, 20.0)},
-        {"start": "noise"},
-        {"solver": "dpm++"},
+        ({}, 96),
+        ({}, 8),
+        ({"guidance": 1.0}, 96),
+        ({"guidance_within": (0.5, 20.0)}, 8),
+        ({"start": "noise"}, 96),
+        ({"solver": "dpm++"}, 8),
     ],
-    ids=lambda change: "-".join(map(str, change.values())) or "usual",
+    ids=lambda each: "-".join(map(str, each.values())) or "usual" if isinstance(each, dict) else str(each),
 )
 def test_pictures_sampled_together_become_what_each_becomes_alone(
     upscaler: Upscaler, change: dict[str, object], tile: int
