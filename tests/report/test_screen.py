@@ -71,6 +71,7 @@ def test_json_is_one_object_for_each_event(capfdbinary: Captured) -> None:
         "tags": [{"name": "frog", "score": 0.9, "threshold": 0.5}],
         "prompt": "frog, ,clean",
         "notes": ["A note."],
+        "consistency": None,
         "record": {"seesr": "1.0"},
     }
     assert (skipped["event"], skipped["message"]) == ("skipped", "b_x4.png is already there: left alone.")
