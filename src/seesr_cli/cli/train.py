@@ -234,7 +234,6 @@ def _need_extra() -> None:
     try:
         with uncollected():
             import accelerate  # noqa: F401
-            import skimage  # noqa: F401
     except ImportError:
         raise UsageError("Training needs more libraries: pip install 'seesr-cli[train]'") from None
 

@@ -36,28 +36,3 @@ def f1(fired: Tensor, truth: Tensor, known: Tensor) -> float:
     fired, truth = fired & known, truth & known
     total = (fired.sum() + truth.sum()).item()
     return 2 * (fired & truth).sum().item() / total if total else 0.0
-
-
-def luma(pixels: Tensor) -> Tensor:
-    """Return the luma of [3, H, W] pixels in [0, 1] as [H, W] in 16 to 235 (ITU-R BT.601), as the field measures."""
-    red, green, blue = pixels.clamp(0, 1).double()
-    return 65.481 * red + 128.553 * green + 24.966 * blue + 16
-
-
-def psnr(first: Tensor, second: Tensor) -> float:
-    """Return the peak signal-to-noise ratio in dB of two [H, W] lumas of the range 0 to 255."""
-    return float(10 * torch.log10(255**2 / (first - second).square().mean().clamp(min=1e-10)))
-
-
-def ssim(first: Tensor, second: Tensor) -> float:
-    """Return the structural similarity (gaussian window of 1.5 pixels) of two [H, W] lumas of the range 0 to 255."""
-    return float(
-        structural_similarity(
-            first.numpy(),
-            second.numpy(),
-            data_range=255,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
-    )
