@@ -291,3 +291,10 @@ def test_a_run_that_cannot_fit_is_told_before_anything_is_loaded(
 def test_half_precision_without_a_gpu_is_refused(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no GPU"):
         train(recipe("dape", precision="fp16"), pictures, tiny_weights, tmp_path)
+
+
+def test_a_prediction_that_restoring_would_mistake_is_refused(
+    pictures: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="the scheduler file of .* says epsilon"):
+        train(recipe("seesr", prediction="v_prediction"), pictures, tiny_weights, tmp_path)

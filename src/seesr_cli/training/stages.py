@@ -57,6 +57,12 @@ class SeesrStage:
         model = self.model
         torch.manual_seed(recipe.seed)
         self.config = load.load_schedule_config(model, weights)
+        asked = self.config.get("prediction_type", "epsilon")
+        if asked != recipe.prediction:
+            raise UsageError(
+                f"prediction is {recipe.prediction}, and the scheduler file of {weights} says {asked}: restoring would "
+                "take one for the other. Change the file in a copy of the folder, or the recipe."
+            )
         self.kept = signal_kept(self.config)
         self.vae = load.load_vae(model, weights, frozen)
         learns_text = recipe.learns == "all"
