@@ -173,7 +173,8 @@ def test_bf16_workers_and_checkpointing_learn_too(pictures: Path, tiny_weights: 
     wanted = recipe("seesr", steps=2, precision="bf16", workers=2, checkpointing=True, degrade_on="device")
     out = tmp_path / "run"
     command = [*typed(wanted, pictures, tiny_weights, tmp_path), "--devices", "cpu", "--out", str(out), "--json"]
-    done = subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
     losses = [json.loads(line).get("loss") for line in done.stdout.splitlines()]
     assert all(0 < loss < 5 for loss in losses if loss is not None)
     assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in learnt(out).values())
@@ -296,5 +297,5 @@ def test_half_precision_without_a_gpu_is_refused(pictures: Path, tiny_weights: P
 def test_a_prediction_that_restoring_would_mistake_is_refused(
     pictures: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="the scheduler file of .* says epsilon"):
+    with pytest.raises(UsageError, match=r"the scheduler file of .* says epsilon"):
         train(recipe("seesr", prediction="v_prediction"), pictures, tiny_weights, tmp_path)

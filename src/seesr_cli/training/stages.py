@@ -320,7 +320,8 @@ def _pictures(sample: Sample, making: Making, device: torch.device) -> tuple[Ten
     if not making.on_device:
         return clean, sample.degraded.to(device)
     pairs = zip(clean, sample.n.tolist(), strict=True)
-    return clean, torch.stack([spoil(each, making, n) for each, n in pairs])
+    with torch.autocast(device.type, enabled=False):  # 255ths need more digits than 16 bits have
+        return clean, torch.stack([spoil(each, making, n) for each, n in pairs])
 
 
 def _learnt(module: nn.Module) -> State:
