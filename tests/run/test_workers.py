@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from seesr_cli import image
 from seesr_cli.errors import WeightsMissing
 from seesr_cli.machine.share import ALONE, Share, Worker, divide
 from seesr_cli.records.journal import JOURNAL
-from seesr_cli.run import workers
+from seesr_cli.restore.upscaler import Upscaler
+from seesr_cli.run import batch, workers
 from seesr_cli.run.inputs import find
 from seesr_cli.run.outcome import Outcome
 from seesr_cli.run.outputs import plan_results
@@ -77,8 +79,9 @@ def test_every_picture_is_made_once_and_as_by_one_process(tmp_path: Path) -> Non
     again = list(restore(folder, tmp_path / "out", Log()))
     assert Counter(outcome.state for outcome in again) == {"skipped": 4, "failed": 1}
 
-    command = [sys.executable, "-m", "seesr_cli", "upscale", str(folder), "-o", str(tmp_path / "one"), *QUICK[:4]]
-    subprocess.run([*command, "--device", "cpu", "-q"], capture_output=True, check=False)
+    jobs = plan_results(find([str(folder)]).pictures, str(tmp_path / "one"))
+    alone = partial(Upscaler.load, MINIATURE, None, "cpu")
+    list(batch.run(jobs, Request(MINIATURE, SETTINGS), alone, lambda: "", Log()))
     for number in (0, 1, 3, 4):
         one, several = (image.read(tmp_path / where / f"{number}_x4.png").pixels for where in ("one", "out"))
         assert (one - several).abs().max() < 1.5 / 255  # other numbers of threads round otherwise
