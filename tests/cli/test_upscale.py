@@ -86,7 +86,7 @@ def test_a_folder_goes_into_a_folder_and_bad_pictures_are_counted(seesr: Seesr) 
     ran = seesr("in", "-o", "out", "-s", "2")
     assert (ran.code, ran.out) == (1, "out/a_x2.png\nout/b_x2.png\n")
     assert "Error: in/c.jpg is not a picture that can be read: give a JPEG" in ran.err
-    assert "2 done, 0 skipped, 1 failed of 3" in ran.err
+    assert "2 done, 1 failed of 3" in ran.err
     assert names("out") == ["a_x2.png", "b_x2.png"]
 
 
@@ -184,15 +184,16 @@ def test_json_tells_every_event_in_a_line(seesr: Seesr) -> None:
     draw("c_x4.png")
     ran = seesr("a.png", "b.png", "c.png", "--json", "-q")
     lines = [json.loads(line) for line in ran.out.splitlines()]
-    kinds = ["started", "step", "step", "finished", "started", "failed", "started", "skipped"]
+    kinds = ["started", "step", "step", "finished", "started", "failed", "started", "failed"]
     assert [line["event"] for line in lines if line["event"] != "planned"] == kinds
     assert {line["v"] for line in lines} == {1}
-    done, failed = (line for line in lines if line["event"] in ("finished", "failed"))
+    done, failed, foreign = (line for line in lines if line["event"] in ("finished", "failed"))
     assert (done["input"], done["output"]) == ("a.png", "a_x4.png")
     assert done["output_size"] == {"width": 80, "height": 64}
     assert "clean, high-resolution, 8k" in done["prompt"]
     assert failed["message"].startswith("b.png is empty")
-    assert ran.err == f"Error: {failed['message']}\n"
+    assert foreign["message"].startswith("c_x4.png is already there")
+    assert ran.err == f"Error: {failed['message']}\nError: {foreign['message']}\n"
 
 
 def test_tags_writes_a_sidecar_with_the_settings_given(seesr: Seesr) -> None:
@@ -251,11 +252,12 @@ def test_names_that_are_no_text_come_out_as_they_went_in(
     monkeypatch.chdir(tmp_path)
     name = os.fsdecode(b"[red]\xff\n.png")
     draw(name)
-    draw(os.fsdecode(b"[red]\xff\n_x4.png"))
-    monkeypatch.setattr(sys, "argv", ["seesr", "upscale", "-q", name])
+    monkeypatch.setattr(sys, "argv", ["seesr", "upscale", "-q", "--dry-run", "--model", "miniature", name])
     with pytest.raises(SystemExit):
         main()
-    assert capfdbinary.readouterr().out == b"[red]\xff\n_x4.png\n"
+    out = capfdbinary.readouterr().out
+    assert out.startswith(b"[red]\xff\n.png\t")
+    assert out.endswith(b"\tnew\t[red]\xff\n_x4.png\n")
 
 
 # --- a batch -----------------------------------------------------------------------------------------------------
@@ -427,7 +429,7 @@ def test_the_page_of_a_run_shows_what_became_of_the_pictures(seesr: Seesr) -> No
     assert "is empty (zero bytes)" in page
     assert seesr("in", "-o", "out", "--compare", "page.html", "-q").code == 1
     again = Path("page.html").read_text()
-    for told in ('"state": "skipped"', '"sizeOut": [64, 80]', '"colour": "adain"', "clean, high-resolution, 8k"):
+    for told in ('"state": "done"', '"sizeOut": [64, 80]', '"colour": "adain"', "clean, high-resolution, 8k"):
         assert told in again
 
 
@@ -512,3 +514,45 @@ def test_missing_weights_are_three_lines(seesr: Seesr, monkeypatch: pytest.Monke
     first, *remedies = ran.err.splitlines()
     assert first.startswith("Error: The weights of model 'seesr' are not on this machine (")
     assert [line.split(":")[0] for line in remedies] == ["  seesr weights pull seesr", "  --model miniature"]
+
+
+def test_a_dry_run_says_what_would_be_done_about_each_picture(seesr: Seesr) -> None:
+    for name in "abc":
+        draw(f"in/{name}.png")
+    seesr("in/a.png", "in/b.png", "-o", "out")
+    with Path("out/b_x4.png").open("ab") as file:
+        file.write(b"retouched")
+    draw("other/c.png")
+    seesr("other/c.png", "-o", "out")
+
+    def actions(*options: str) -> dict[str, str]:
+        ran = seesr("in", "-o", "out", "--dry-run", *options)
+        rows = [line.split("\t") for line in ran.out.splitlines()]
+        assert [row[7] for row in rows] == [f"out/{name}_x4.png" for name in "abc"]
+        return {row[0]: row[6] for row in rows}
+
+    kept = {"in/b.png": "edited, kept", "in/c.png": "another picture's, kept"}
+    assert actions() == {"in/a.png": "kept"} | kept
+    assert actions("--seed", "3") == {"in/a.png": "again: seed changed"} | kept
+    assert actions("--steps", "2", "--seed", "3") == {"in/a.png": "again: steps, seed changed"} | kept
+    assert actions("--overwrite") == dict.fromkeys(("in/a.png", "in/b.png", "in/c.png"), "again: --overwrite")
+    draw("in/a.png", size=(21, 16))
+    assert actions() == {"in/a.png": "again: picture changed"} | kept
+    events = [json.loads(line) for line in seesr("in", "-o", "out", "--dry-run", "--json").out.splitlines()]
+    assert {event["input"]: event["action"] for event in events} == {"in/a.png": "again: picture changed"} | kept
+    assert {event["event"] for event in events} == {"planned"}
+
+
+def test_a_resumed_run_counts_what_is_kept_and_its_page_shows_it_as_done(seesr: Seesr) -> None:
+    for name in "abc":
+        draw(f"in/{name}.png")
+    seesr("in/a.png", "in/b.png", "-o", "out")
+    ran = seesr("in", "-o", "out", "--compare", "run.html")
+    assert ran.out.splitlines() == [f"out/{name}_x4.png" for name in "abc"]
+    assert "already there" not in ran.err
+    assert re.search(r"^1 done, 2 kept, 0 failed of 3 in ", ran.err, re.MULTILINE)
+    page = Path("run.html").read_text()
+    entries = [json.loads(text) for text in re.findall(r'id="entry-\d+">(.*?)</script>', page)]
+    assert [entry["state"] for entry in entries] == ["done"] * 3
+    assert [entry["sizeOut"] for entry in entries] == [[64, 80]] * 3
+    assert all(entry["seconds"] > 0 for entry in entries)

@@ -230,4 +230,4 @@ def test_an_interrupted_run_says_how_far_it_came(capfdbinary: Captured) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert b"Interrupted. 1 done, 0 skipped, 0 failed of 5" in capfdbinary.readouterr().err
+    assert b"Interrupted. 1 done, 0 failed of 5" in capfdbinary.readouterr().err

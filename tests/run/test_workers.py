@@ -160,7 +160,7 @@ def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path: Path) -> None:
         (("--device", "cpu", "--devices", "0,1"), "--device and --devices both say where to compute"),
         (("--devices", "0,,1"), "--devices 0,,1 is no list"),
         (("--devices", "cpu,tpu"), "The device 'tpu' is not known"),
-        (("--jobs", "0"), "greater than or equal to 1"),
+        (("--jobs", "0"), "--jobs is '0': give a whole number of at least 1"),
     ],
 )
 def test_devices_that_cannot_be_had_are_told(tmp_path: Path, options: tuple[str, ...], sentence: str) -> None:

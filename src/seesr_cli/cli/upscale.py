@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..records.provenance import Recipe
     from ..report.screen import Report
     from ..run.foresee import JobForecast
+    from ..run.intent import Intent
     from ..run.outcome import Outcome
     from ..run.outputs import Job
     from ..run.request import Request
@@ -94,6 +95,7 @@ def upscale(
     from ..machine.available import cores
     from ..report.screen import Report, announce
     from ..run.inputs import find, left_alone
+    from ..run.intent import MAKES_NOTHING
     from ..run.outputs import is_there, plan_results
     from ..run.request import Request
 
@@ -148,7 +150,10 @@ def upscale(
     sources = find(inputs or [], from_list or [], output=output, name=name)
     jobs = plan_results(sources.pictures, output, name, typed.size_label(settings), kind)
     typed.check_quality(quality, jobs)
-    pending = [job for job in jobs if overwrite or not is_there(job)]
+    wanted = _intents(jobs, request, weights) if dry_run else []
+    pending = [each.job for each in wanted if each.words not in MAKES_NOTHING]
+    if not dry_run:
+        pending = [job for job in jobs if overwrite or not is_there(job)]
     if pending and not dry_run:
         ensure(chosen, weights, yes, quiet)
     workers = divide(names, at_once, len(jobs), cores())
@@ -161,7 +166,7 @@ def upscale(
     with Report(told, events=as_json, quiet=quiet, debug=debug, share=workers[0].share) as report:
         for note in sources.notes:
             report.note(note)
-        forecasts = _tell_forecasts(report, foreseen, len(jobs) - len(pending), dry_run)
+        forecasts = _tell_forecasts(report, foreseen, wanted)
         outcomes = [] if dry_run else _restore(report, jobs, request, workers, weights, forecasts)
         if sources.strangers:
             report.note(left_alone(sources.strangers))
@@ -197,24 +202,35 @@ def _foresee(
     return list(foresee(pending, request, place, folder, worker.share))
 
 
+def _intents(jobs: "Sequence[Job]", request: "Request", weights: Path | None) -> "list[Intent]":
+    """Return what a run would do about each picture."""
+    from ..run.intent import intents
+    from ..weights import locate
+    from ..weights.fingerprint import fingerprint
+
+    return list(intents(jobs, request, lambda: fingerprint(request.model, locate(request.model, weights))))
+
+
 def _tell_forecasts(
-    report: "Report", foreseen: "Sequence[JobForecast | Outcome]", existing: int, dry_run: bool
+    report: "Report", foreseen: "Sequence[JobForecast | Outcome]", wanted: "Sequence[Intent]"
 ) -> "dict[Path, Forecast]":
     """Report the forecasts, and return them by source. Raises ResourcesError if memory or disk is too small.
 
-    existing: results that are there already.
+    wanted: in a dry run, what would be done about each picture.
     """
     from ..run.foresee import JobForecast
+    from ..run.intent import MAKES_NOTHING
 
     plans = [plan for plan in foreseen if isinstance(plan, JobForecast)]
+    words = {each.job: each.words for each in wanted}
     for plan in plans:
-        report.planned(plan)
-    if dry_run:
+        report.planned(plan, words.get(plan.job))
+    if wanted:
         for outcome in foreseen:
             if not isinstance(outcome, JobForecast):
                 report.upscaled(outcome)
-        report.plans(plans)
-        report.total(plans, existing)
+        report.plans(plans, wanted)
+        report.total(plans, sum(each.words in MAKES_NOTHING for each in wanted))
     if plans:
         from ..forecast.estimate import check
 
@@ -282,9 +298,9 @@ def _write_page(page: Path, jobs: "Sequence[Job]", outcomes: "Sequence[Outcome]"
         Entry(
             source=outcome.source,
             target=outcome.target,
-            state=outcome.state,
+            state=outcome.state if outcome.kept_seconds is None else "done",
             message=outcome.message,
-            seconds=outcome.seconds,
+            seconds=outcome.seconds if outcome.kept_seconds is None else outcome.kept_seconds,
             size_in=outcome.size_in,
             size_out=outcome.size_out,
             tags=tuple((tag.name, tag.score) for tag in outcome.tags),

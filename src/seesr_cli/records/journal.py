@@ -62,13 +62,17 @@ class Made(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What the journal tells of one file: what it was made from, and what it was when it was complete."""
+    """What the journal tells of one file: what it was made from, and what it was when it was complete.
+
+    seconds: that the picture took.
+    """
 
     key: Key
     sha256: str
     bytes: int
     mtime_ns: int
     made: Made = Made()
+    seconds: float = 0.0
 
 
 class Found(NamedTuple):
@@ -216,10 +220,10 @@ class Journal:
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it is readable
         status = os.fstat(file.fileno())
         made = (Made(STREAM) if source is None else self._origin(source))._replace(tags=tags)
-        line = Line(key, digest, status.st_size, status.st_mtime_ns, made)
+        line = Line(key, digest, status.st_size, status.st_mtime_ns, made, round(seconds, 3))
         name = self._name(target)
         about = {"v": FORMAT, "output": name} | key._asdict() | {"sha256": digest, "bytes": line.bytes}
-        about |= {"mtime_ns": line.mtime_ns, "seconds": round(seconds, 3), "seesr": __version__}
+        about |= {"mtime_ns": line.mtime_ns, "seconds": line.seconds, "seesr": __version__}
         about |= _made_as_json(made)
         reason = "what was written is not read back"
         try:
@@ -338,14 +342,14 @@ def _parsed(text: bytes) -> tuple[str, Line] | int | None:
         if type(version) is int and version > FORMAT:
             return version
         key = Key(about["input"], sys.intern(about["settings"]), sys.intern(about["weights"]))
-        line = Line(key, about["sha256"], about["bytes"], about["mtime_ns"])
+        line = Line(key, about["sha256"], about["bytes"], about["mtime_ns"], seconds=about.get("seconds", 0.0))
         name = about["output"]
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
     made = _made_from_json(about)
     if made is None or {str} != {*map(type, (name, *key, line.sha256))}:
         return None
-    if {int} != {*map(type, (version, line.bytes, line.mtime_ns))}:
+    if {int} != {*map(type, (version, line.bytes, line.mtime_ns))} or type(line.seconds) not in (int, float):
         return None
     return (name, line._replace(made=made)) if version == FORMAT else None
 

@@ -57,7 +57,7 @@ class Entry:
     source, target: the files to make previews from, as they are on disk when the page is written; a target of None,
     or a file that cannot be read by then, is said in the page. message: why it was skipped or failed, a sentence.
     seconds: the time it took. size_in, size_out: (height, width) in pixels. tags: (name, score in [0, 1]). settings:
-    what it was made with; what all pictures of a run share is shown once. Of a picture that was skipped, sizes, tags,
+    what it was made with; what all pictures of a run share is shown once. Of a picture without sizes, sizes, tags,
     prompt and settings are what its files tell.
     """
 
@@ -136,6 +136,7 @@ def _data(name: str, text: str, kind: str = "application/json") -> bytes:
 def _told(number: int, entry: Entry, settings: Mapping[str, object], folder: Path, total: int) -> Iterator[bytes]:
     """Yield the elements of one picture: what is said of it, and its previews as far as there are any."""
     files = {"before": entry.source, "after": entry.target}
+    of_files = entry.size_in is None and entry.state != "failed"  # the result of an earlier run
     previews: dict[str, _Preview] = {}
     links = {}
     problems = []
@@ -154,7 +155,7 @@ def _told(number: int, entry: Entry, settings: Mapping[str, object], folder: Pat
             previews |= {side: preview, "thumbnail": thumbnail}  # the result's, where there is one
             links[side] = _link(path, folder)
             pixels[side] = pixels_of(picture)
-            if entry.state == "skipped":
+            if of_files:
                 size = (picture.pixels.shape[-2], picture.pixels.shape[-1])
                 entry = replace(entry, size_in=size) if side == "before" else _recorded(entry, size, picture.xmp)
                 settings = entry.settings

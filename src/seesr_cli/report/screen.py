@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..run.foresee import JobForecast
+from ..run.intent import MAKES_NOTHING, Intent
 from ..run.outcome import Outcome
 from ..wording import bytes_in_words, duration, printable
 from .progress import Progress
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 EVENTS = 1
 """The version of the objects that `--json` prints: fields may be added, but none leaves or changes its meaning."""
+
+
+_WIDE = 100
+"""Columns of a terminal from which on the plan shows sizes before, tiles and memory."""
 
 
 class Report:
@@ -87,8 +92,8 @@ class Report:
 
     # What a run tells between outcomes (run.outcome.Watch).
 
-    def planned(self, plan: JobForecast) -> None:
-        """Tell what a picture will become and take, and count on its time."""
+    def planned(self, plan: JobForecast, action: str | None = None) -> None:
+        """Tell what a picture will become and take, and count on its time. action: in a dry run, what would be done."""
         forecast = plan.forecast
         self._forecasts[plan.job.source.path] = forecast
         if self._progress is not None:
@@ -106,30 +111,45 @@ class Report:
                 "disk": forecast.disk,
                 "seconds": round(forecast.total_seconds, 1) if forecast.timed else None,
                 "rate": forecast.rates.source,
-            },
+            }
+            | ({} if action is None else {"action": action}),
         )
 
-    def plans(self, plans: Sequence[JobForecast]) -> None:
-        """Print what pictures will become and take: a table on a terminal, tab-separated lines in a pipe."""
-        if self._events:
-            return
-        if not sys.stdout.isatty():
-            for plan in plans:
-                cells = [cell.encode() for cell in _cells(plan)]
-                _write(b"\t".join([os.fsencode(plan.job.source.path), *cells]))
-            return
-        table = Table(box=None, pad_edge=False)
-        table.add_column("picture", overflow="fold")
-        for name in ("from", "to", "tiles", "memory", "time"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for plan in plans:
-            table.add_row(Text(printable(plan.job.source.path)), *_cells(plan))
-        Console(highlight=False).print(table)
+    def plans(self, plans: Sequence[JobForecast], intents: Sequence[Intent]) -> None:
+        """Print what would be done about each picture, and what it takes: a row each, in the order of the run.
 
-    def total(self, plans: Sequence[JobForecast], there: int) -> None:
-        """Say what all pictures together will take; `there`: how many results are there already."""
-        if there:
-            self.note(f"{there} of the results are there already: made again only where something has changed.")
+        A table on a terminal, tab-separated lines in a pipe. With events, pictures that are kept get theirs here; the
+        others have theirs from `planned`.
+        """
+        planned = {plan.job: plan for plan in plans}
+        kept = [intent for intent in intents if intent.words in MAKES_NOTHING]
+        if self._events:
+            for each in kept:
+                self._event("planned", each.job.source.path, each.job.target, {"action": each.words})
+            return
+        rows = [(each, planned.get(each.job)) for each in intents if each.job in planned or each in kept]
+        if not sys.stdout.isatty():
+            for each, plan in rows:
+                line = [*(cell.encode() for cell in _cells(plan)), each.words.encode(), os.fsencode(_result(each))]
+                _write(b"\t".join([os.fsencode(each.job.source.path), *line]))
+            return
+        console = Console(highlight=False)
+        wide = console.width >= _WIDE
+        table = Table(box=None, pad_edge=False)
+        for name in ("picture", "result", "action"):
+            table.add_column(name, overflow="fold")
+        for name in ("from", "to", "tiles", "memory", "time") if wide else ("to", "time"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for each, plan in rows:
+            names = [Text(printable(text)) for text in (each.job.source.path, _result(each), each.words)]
+            cells = _cells(plan)
+            table.add_row(*names, *(cells if wide else (cells[1], cells[-1])))
+        console.print(table)
+
+    def total(self, plans: Sequence[JobForecast], kept: int) -> None:
+        """Say what all pictures together will take. kept: number of pictures that are left as they are."""
+        if kept:
+            self.note(f"{kept} kept.")
         if not plans:
             return
         forecasts = [plan.forecast for plan in plans]
@@ -208,7 +228,8 @@ class Report:
         if outcome.state == "failed":
             complain(outcome.message, outcome.error if self._debug else None)
         elif outcome.state == "skipped":
-            self.note(outcome.message)
+            if outcome.kept_seconds is None or self._total == 1:  # of a run, the last line says how many
+                self.note(outcome.message)
         elif outcome.size_out is not None and outcome.size_in is not None:
             sizes = " -> ".join(f"{width} x {height}" for height, width in (outcome.size_in, outcome.size_out))
             self.note(f"{printable(outcome.source)}: {sizes} in {duration(outcome.seconds)}.")
@@ -222,14 +243,18 @@ class Report:
             _write(_ascii({"v": EVENTS, "event": event, **names, **(about or {})}))
 
     def _count(self, outcome: Outcome) -> None:
-        self._states[outcome.state] += 1
+        self._states["kept" if outcome.kept_seconds is not None else outcome.state] += 1
         self._forecasts.pop(outcome.source, None)
         self._targets.pop(outcome.source, None)
         if self._progress is not None:
             self._progress.ended(outcome.source)
 
     def _summary(self) -> str:
-        counts = ", ".join(f"{self._states[state]} {state}" for state in ("done", "skipped", "failed"))
+        counts = ", ".join(
+            f"{self._states[state]} {state}"
+            for state in ("done", "kept", "skipped", "failed")
+            if self._states[state] or state in ("done", "failed")
+        )
         return f"{counts} of {self._total} in {duration(time.monotonic() - self._began)}."
 
     def _aside(self) -> AbstractContextManager[None]:
@@ -302,8 +327,14 @@ def _tagged_as_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _cells(plan: JobForecast) -> tuple[str, ...]:
-    """Return the cells that tell of a plan, behind the picture's name."""
+def _result(intent: Intent) -> str | Path:
+    return intent.job.target or "-"
+
+
+def _cells(plan: JobForecast | None) -> tuple[str, ...]:
+    """Return the cells that tell of a forecast: sizes, tiles, memory, time; empty ones for a picture that is kept."""
+    if plan is None:
+        return ("",) * 5
     before, after = (f"{width} x {height}" for height, width in (plan.sizes.picture, plan.sizes.result))
     forecast = plan.forecast
     took = duration(forecast.total_seconds) if forecast.timed else "not known"

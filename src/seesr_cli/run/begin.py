@@ -88,17 +88,14 @@ def _open(session: Session, job: Job, claim: ExitStack) -> InProgress | Outcome 
     # 1. Read the file, and the tags that a person gave for it.
     request = session.request
     data = read_bytes(job.source)
-    tagged = _tagged(session, job, hashlib.sha256(data).hexdigest())
+    tagged = tags_given(session, job, hashlib.sha256(data).hexdigest())
     # 2. Claim the path of the result, and leave a result alone that is there already.
     if job.target is not None:
         _prepare_folder(session, job, job.target)
         journal = session.journal(job.source, job.target)
         if not claim.enter_context(journal.claim(job.target)):
             return None
-        found = session.find(job, job.target, tagged)
-        if found.line is not None and _takes_tags_again(session, job.target, tagged, found.line):
-            tagged = _tagged_again(tagged, job.target, found.line)
-            found = session.find(job, job.target, tagged)
+        tagged, found = find_result(session, job, job.target, tagged)
         again = request.overwrite and not (found.state == "done" and journal.made_meanwhile(job.target))
         if not again and (outcome := _left_alone(job, job.target, tagged, found)) is not None:
             return outcome
@@ -120,7 +117,16 @@ def _open(session: Session, job: Job, claim: ExitStack) -> InProgress | Outcome 
     return InProgress(job, tagged, picture, prepared, settings, repeats, claim.pop_all(), sampled)
 
 
-def _tagged(session: Session, job: Job, sha256: str) -> TaggedInput:
+def find_result(session: Session, job: Job, target: Path, tagged: TaggedInput) -> tuple[TaggedInput, Found]:
+    """Return what is at the path of the result, and `tagged` with the tags that a person gave for what is there."""
+    found = session.find(job, target, tagged)
+    if found.line is None or not _takes_tags_again(session, target, tagged, found.line):
+        return tagged, found
+    again = _tagged_again(tagged, target, found.line)
+    return again, session.find(job, target, again)
+
+
+def tags_given(session: Session, job: Job, sha256: str) -> TaggedInput:
     """Return the tags that a person gave for the file with this sha256.
 
     By --tags-from or --like, else by editing the sidecar beside the result.
@@ -178,8 +184,8 @@ def _left_alone(job: Job, target: Path, tagged: TaggedInput, found: Found) -> Ou
     match found.state:
         case "done":  # a run may have been killed just before it deleted the latent
             latents.discard(latents.place(target))
-            return skipped_outcome(job, "done", tagged.notes)
-        case "edited" if _says_made_from(target, tagged.sha256):
+            return skipped_outcome(job, "done", tagged.notes, found.line.seconds if found.line else 0.0)
+        case "edited" if says_made_from(target, tagged.sha256):
             return skipped_outcome(job, "edited", tagged.notes)
         case "edited" | "foreign":
             reason = f"{target} is already there and is not what this tool left there: left alone"
@@ -196,7 +202,7 @@ def _left_alone(job: Job, target: Path, tagged: TaggedInput, found: Found) -> Ou
             return None
 
 
-def _says_made_from(result: Path, sha256: str) -> bool:
+def says_made_from(result: Path, sha256: str) -> bool:
     """Return whether the metadata of `result`, which was edited, still say that it is of the file with this sha256."""
     try:
         xmp = image.read(result).xmp

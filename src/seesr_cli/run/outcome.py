@@ -28,6 +28,7 @@ class Outcome:
     notes: sentences for the person.
     record: what the result was made with, as in its metadata.
     consistency: PSNR of the result, reduced, against its input, dB; None where they are equal, or nothing was made.
+    kept_seconds: seconds that the result took when it was made, if it is kept as it was made.
     content: the file itself if it goes to stdout.
     error: exception of a picture that failed.
     """
@@ -44,6 +45,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     consistency: float | None = None
+    kept_seconds: float | None = None
     content: bytes = field(default=b"", repr=False)
     error: Exception | None = field(default=None, compare=False)
 
@@ -70,13 +72,23 @@ class Watch(Protocol):
         """The sentence `text` concerns the whole run, or the rest of it."""
 
 
-def skipped_outcome(job: Job, reason: Literal["done", "edited"], notes: tuple[str, ...]) -> Outcome:
+def skipped_outcome(
+    job: Job, reason: Literal["done", "edited"], notes: tuple[str, ...], kept_seconds: float | None = None
+) -> Outcome:
     """Return the Outcome of a picture whose result is there, as it was made or as a person edited it since."""
     sentences = {
         "done": "is already there: left alone, --overwrite makes it again",
         "edited": "is already there and was edited since: left alone, --overwrite makes it again",
     }
-    return Outcome(job.source.path, "skipped", 0.0, job.target, f"{job.target} {sentences[reason]}.", notes=notes)
+    return Outcome(
+        job.source.path,
+        "skipped",
+        0.0,
+        job.target,
+        f"{job.target} {sentences[reason]}.",
+        notes=notes,
+        kept_seconds=kept_seconds,
+    )
 
 
 def busy_outcome(job: Job) -> Outcome:
