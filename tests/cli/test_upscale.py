@@ -192,7 +192,7 @@ def test_json_tells_every_event_in_a_line(seesr: Seesr) -> None:
     assert done["output_size"] == {"width": 80, "height": 64}
     assert "clean, high-resolution, 8k" in done["prompt"]
     assert failed["message"].startswith("b.png is empty")
-    assert foreign["message"].startswith("c_x4.png is already there")
+    assert foreign["message"].startswith("c.png: c_x4.png is already there")
     assert ran.err == f"Error: {failed['message']}\nError: {foreign['message']}\n"
 
 
