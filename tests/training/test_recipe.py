@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
@@ -14,6 +15,7 @@ from seesr_cli.settings import MINIATURE
 RECIPE = Path(__file__).parents[2] / "recipes" / "miniature" / "train.py"
 
 
+@pytest.mark.slow
 def test_a_smoke_run_makes_a_miniature_that_restores_a_picture(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
