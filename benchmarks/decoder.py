@@ -15,8 +15,9 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from seesr_cli.restore.latent import Coder
 from seesr_cli.sampling.noise import seeded
-from seesr_cli.vae.pieces import Course, decoding, encoding
+from seesr_cli.vae.course import Course
 from seesr_cli.vae.plan import BESIDES, plan, whole
+from seesr_cli.vae.steps import decoding, encoding
 
 
 def main(

@@ -52,8 +52,9 @@ from seesr_cli.sampling.noise import seeded
 from seesr_cli.sampling.schedule import schedule
 from seesr_cli.sampling.tiles import cover
 from seesr_cli.settings import MINIATURE, PUBLISHED_TAGGER
-from seesr_cli.vae.pieces import Course, decoding, encoding
+from seesr_cli.vae.course import Course
 from seesr_cli.vae.plan import free, plan, whole
+from seesr_cli.vae.steps import decoding, encoding
 from seesr_cli.weights import locate
 
 CONFIGS = Path(__file__).resolve().parents[1] / "tests" / "golden" / "real"

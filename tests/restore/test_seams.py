@@ -21,8 +21,9 @@ from seesr_cli.models.load import load_vae
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.sampling.tiles import cover
 from seesr_cli.settings import MINIATURE, Colour
-from seesr_cli.vae import pieces
-from seesr_cli.vae.pieces import Box, Course, Plan, Step, decoding, encoding, grid
+from seesr_cli.vae import attention, pieces
+from seesr_cli.vae.course import Course, Plan
+from seesr_cli.vae.steps import Box, Step, decoding, encoding, grid
 from seesr_cli.weights import locate
 
 SIDE, PIECE = 256, 64
@@ -184,8 +185,8 @@ def test_attention_to_what_is_near_and_to_means_of_the_rest_shows_no_seam_and_on
 ) -> None:
     latent, steps = encoded(attentive, picture(name, SIDE)), decoding(attentive)
     whole, squares = decoded(attentive, latent), grid((SIDE, SIDE), (96, 96))
-    monkeypatch.setattr(pieces, "GLOBAL", 32)
-    monkeypatch.setattr(pieces, "HALO", 4)
+    monkeypatch.setattr(attention, "GLOBAL", 32)
+    monkeypatch.setattr(attention, "HALO", 4)
     change = through(steps, latent, exact(steps, 32))[0] / 2 + 0.5 - whole
     attentive.decoder.mid_block.attentions[0].processor = WithinSquares()
     naive = decoded(attentive, latent) - whole

@@ -10,9 +10,13 @@ from torch import Tensor
 
 import peak
 from seesr_cli.models.graft import construct, set_padding
+from seesr_cli.vae import attention as attending
+from seesr_cli.vae import moments as taking
 from seesr_cli.vae import pieces
 from seesr_cli.vae import plan as budget
-from seesr_cli.vae.pieces import Course, Plan, decoding, encoding
+from seesr_cli.vae import steps as taken
+from seesr_cli.vae.course import Course, Plan
+from seesr_cli.vae.steps import decoding, encoding
 
 SIZE = (88, 136)
 ROUNDING = 5e-5  # of outputs whose deviation is of order 1
@@ -39,12 +43,12 @@ def gradient(height: int, width: int) -> Tensor:
     return torch.linspace(-1, 1, width).expand(1, 3, height, width).clone()
 
 
-def go(steps: tuple[pieces.Step, ...], given: Tensor, plan: Plan | None = None, rows: int = 5) -> Tensor:
+def go(steps: tuple[taken.Step, ...], given: Tensor, plan: Plan | None = None, rows: int = 5) -> Tensor:
     """Return what `steps` make of `given` in bands of `rows`, or as `plan` says."""
     course = Course.of(steps, (given.shape[-2], given.shape[-1]))
     plan = plan or Plan(0, 0, (0, 0), 1, (rows,) * len(steps), False, 0, 1.0)
     last = steps[-1]
-    assert isinstance(last, pieces.Layer)
+    assert isinstance(last, taken.Layer)
     made = torch.full((1, last.width, *course.sizes[-1]), torch.nan)
     with torch.inference_mode():
         pieces.run(course, plan, lambda box: box.cut(given), lambda box, part: box.put(made, part))
@@ -67,7 +71,7 @@ def test_bands_encode_what_the_encoder_does(padding: str) -> None:
     torch.testing.assert_close(go(encoding(network), pixels), whole, atol=ROUNDING, rtol=0)
 
 
-def joined(steps: tuple[pieces.Step, ...], first: int, last: int, piece: tuple[int, int], reduction: int = 1) -> Plan:
+def joined(steps: tuple[taken.Step, ...], first: int, last: int, piece: tuple[int, int], reduction: int = 1) -> Plan:
     """Return a plan whose joined steps are measured on all if nothing is reduced: pieces alone make no difference."""
     return Plan(first, last, piece, reduction, (5,) * len(steps), False, 0, 1.0)
 
@@ -99,7 +103,7 @@ def test_pieces_of_the_encoder_s_joined_steps_make_what_all_of_them_make(
 
 def test_moments_of_parts_are_those_of_the_whole_far_from_zero_too() -> None:
     features = 1000 + torch.randn(1, 8, 30, 20)
-    moments = pieces.Moments()
+    moments = taking.Moments()
     for part in torch.split(features, [7, 23], dim=2):
         moments.add(part)
     norm = moments.norm(torch.nn.GroupNorm(2, 8))
@@ -127,20 +131,20 @@ def test_attention_above_its_limit_is_the_whole_s_where_means_are_of_what_is_equ
     network = vae("zeros")
     width = network.config.block_out_channels[-1]
     features = torch.randn(1, width, 12, 19).repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :23, :37]
-    attention = next(step for step in decoding(network) if isinstance(step, pieces.Attention))
+    attention = next(step for step in decoding(network) if isinstance(step, taken.Attention))
     course = Course.of(decoding(network), (23, 37))
 
     def attended() -> Tensor:
-        rest = pieces.Rest(width, (23, 37), torch.float32, torch.device("cpu"))
-        rest.write(pieces.Box(0, 0, 23, 37), features)
-        pieces._attend(attention, rest, course)
+        rest = taking.Rest(width, (23, 37), torch.float32, torch.device("cpu"))
+        rest.write(taken.Box(0, 0, 23, 37), features)
+        attending.attend(attention, rest, course)
         return rest.features
 
     with torch.inference_mode():
         whole = attended()
-        monkeypatch.setattr(pieces, "GLOBAL", 16)
-        monkeypatch.setattr(pieces, "HALO", 3)
-        assert pieces.coarseness((23, 37)) == 2
+        monkeypatch.setattr(attending, "GLOBAL", 16)
+        monkeypatch.setattr(attending, "HALO", 3)
+        assert attending.coarseness((23, 37)) == 2
         torch.testing.assert_close(attended(), whole, atol=ROUNDING, rtol=0)
     assert (whole - features).abs().max() > 0.01
 

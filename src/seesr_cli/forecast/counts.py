@@ -23,7 +23,7 @@ Config = Mapping[str, Any]
 
 WINDOW, WINDOWS = 256, 2
 """Side, in latent pixels, up to which the VAE's attention is global; above, each position attends to a window of that
-side and to as many means over the rest (`bands.GLOBAL`)."""
+side and to as many means over the rest (`vae.attention.GLOBAL`)."""
 
 _CHANNELS = [320, 640, 1280, 1280]
 

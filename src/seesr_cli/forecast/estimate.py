@@ -1,6 +1,6 @@
 """What a picture will take, before it is begun: tiles, operations, time, memory, disk; and whether that is there.
 
-`costs` counts what the networks do, `rates` knows how fast this device does it; how much memory the rest takes was
+`counts` counts what the networks do, `rates` knows how fast this device does it; how much memory the rest takes was
 measured (docs/decisions/0014).
 """
 
@@ -50,7 +50,7 @@ LIVE_FRAMES = {"adain": 4, "wavelet": 9, "none": 3}
 
 RESTING, ATTENDING, FAR, PIECE = 2, 4.5, 4, 250_000_000
 """The VAE at its thriftiest: so many maps of its widest level rest whole, so many windows of them attend to each other,
-and above one window to so many more of means, and so many bytes are in work besides; as `budget.plan` has it."""
+and above one window to so many more of means, and so many bytes are in work besides; as `vae.plan` has it."""
 
 MOST_PER_SAMPLE: dict[Format, float] = {"png": 1.01, "tiff": 1.01, "jpeg": 1.4, "webp": 0.4, "avif": 1.3}
 """Bytes on disk for one 8-bit number of a picture of pure noise, the hardest there is, at quality 100, as measured."""
@@ -287,7 +287,7 @@ def _thriftiest(networks: Networks, latent: Size, place: Place) -> int:
 
 
 def _budget(free: int) -> int:
-    """Return the bytes that the VAE takes where it needs more: as `bands.free` has it, a power of two."""
+    """Return the bytes that the VAE takes where it needs more: as `vae.plan.free` has it, a power of two."""
     return 2 ** int(log2(max(1, SPARED * free)))
 
 

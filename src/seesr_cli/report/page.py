@@ -1,6 +1,6 @@
 """The page of a run: each picture before and after, in one HTML file that needs nothing else, a network least of all.
 
-Its looks and its behaviour are in `compare.html`; here are the data. Every picture is data that no parser but the
+Its looks and its behaviour are in `page.html`; here are the data. Every picture is data that no parser but the
 page's own script reads, and the page's policy lets no other script run.
 """
 

@@ -14,8 +14,10 @@ from ..machine.precision import of_vae
 from ..machine.share import ALONE, Share
 from ..sampling.noise import Noise
 from ..sizes import Size
-from ..vae.pieces import Course, OnPiece, Plan, Step, decoding, encoding, run
+from ..vae.course import Course, Plan
+from ..vae.pieces import OnPiece, run
 from ..vae.plan import BESIDES, free, plan, whole
+from ..vae.steps import Step, decoding, encoding
 
 LEAST_BUDGET = 2**26
 """Bytes of features below which smaller pieces save no more memory."""

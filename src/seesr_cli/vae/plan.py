@@ -10,7 +10,9 @@ import torch
 from ..machine.available import installed, unclaimed
 from ..machine.share import ALONE, Share
 from ..sizes import Size
-from .pieces import GLOBAL, QUERIES, Attention, Box, Course, Layer, Plan, coarseness, grid
+from .attention import GLOBAL, QUERIES, coarseness
+from .course import Course, Plan
+from .steps import Attention, Box, Layer, grid
 
 SPARED = 0.8
 """Of the free memory: what is taken when nobody says."""
@@ -210,7 +212,7 @@ def _attention_bytes(course: Course, index: int) -> int:
 
 
 def _bytes(course: Course, indices: Sequence[int], path: Sequence[Box], plain: bool = False) -> int:
-    """Return the most that `bands.through` uses at a time to make one box; if `plain`, what the networks use.
+    """Return the most that `pieces.through` uses at a time to make one box; if `plain`, what the networks use.
 
     path: what each step is given, and the last one makes. diffusers' networks apply the activation to a copy, and torch
     copies what a convolution is given in rows and columns into its own order, and what it makes back.

@@ -1,8 +1,8 @@
-"""Where a model's files are; knows files, not networks.
+"""Find a model's files; know files, not networks.
 
-`lock` says which files there are, `shelf` which are here and verified, `stock` what is lacking; `hub` fetches one file,
-`pull` all that are lacking, `upkeep` looks after them; `header` reads safetensors without trusting them. This module
-answers what loading asks: which folder, which file.
+`lock` says which files there are, `shelf` which are here and verified, `status` what is lacking; `hub` fetches one
+file, `pull` all that are lacking, `verify` looks after them. This module answers what loading asks: which folder, which
+file.
 """
 
 import os
