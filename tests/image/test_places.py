@@ -15,7 +15,7 @@ from PIL import Image
 
 from image.test_image_kept import KINDS, P3, XMP, again, camera, chunk, encoded, exiftool, photograph, png
 from seesr_cli import image
-from seesr_cli.image import Picture, exif, iptc, xmp
+from seesr_cli.image import Picture, exif, iptc, xmp, xmp_packet
 from seesr_cli.image.geometry import Move, turn
 from seesr_cli.image.samples import upright
 from seesr_cli.run.inputs import find
@@ -165,7 +165,7 @@ def test_hif_is_a_picture_in_a_folder(tmp_path: Path) -> None:
 def test_an_extended_packet_is_put_together_without_what_is_gone() -> None:
     more = packet(
         "<dc:source>elsewhere</dc:source><g:Data>AAAA</g:Data>",
-        dc=xmp.DC,
+        dc=xmp_packet.DC,
         g="http://ns.google.com/photos/1.0/depthmap/",
     )
     main = packet(f"<n:HasExtendedXMP>{'A' * 32}</n:HasExtendedXMP>", n="http://ns.adobe.com/xmp/note/")
@@ -223,7 +223,7 @@ def test_iptc_that_xmp_contradicts_is_named_and_xmp_stays() -> None:
     datasets = b"\x1c\2\x69\0\5Quays\x1c\2\x78\0\4Quay\x1c\2\xc8\0\1x"
     description = '<rdf:Alt><rdf:li xml:lang="x-default">Quay of B.</rdf:li></rdf:Alt>'
     inner = f"<p:Headline>Boats</p:Headline><d:description>{description}</d:description>"
-    stated = packet(inner, p=xmp.PHOTOSHOP, d=xmp.DC)
+    stated = packet(inner, p=xmp_packet.PHOTOSHOP, d=xmp_packet.DC)
     file = io.BytesIO()
     notes = image.encode(file, Picture(torch.zeros(3, 8, 8), iptc=datasets, xmp=stated), "png")
     assert notes == ("PNG has no place for what the file said as IPTC 2:200 and Headline: it was left out.",)

@@ -4,38 +4,38 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import xmp
+from . import xmp, xmp_packet
 from .picture import Resolution
 
 _MARK = 0x1C
 _LOCATION = {26, 27, 90, 92, 95, 100, 101}
 # Dataset of record 2: the property that says the same (IPTC Photo Metadata, IIM to XMP mapping), and its kind.
-_PROPERTIES: dict[int, tuple[xmp.Name, str]] = {
-    5: ((xmp.DC, "title"), "Alt"),
-    4: ((xmp.IPTC_CORE, "IntellectualGenre"), ""),
-    10: ((xmp.PHOTOSHOP, "Urgency"), ""),
-    12: ((xmp.IPTC_CORE, "SubjectCode"), "Bag"),
-    15: ((xmp.PHOTOSHOP, "Category"), ""),
-    20: ((xmp.PHOTOSHOP, "SupplementalCategories"), "Bag"),
-    25: ((xmp.DC, "subject"), "Bag"),
-    40: ((xmp.PHOTOSHOP, "Instructions"), ""),
-    55: ((xmp.PHOTOSHOP, "DateCreated"), ""),
-    62: ((xmp.XAP, "CreateDate"), ""),
-    65: ((xmp.XAP, "CreatorTool"), ""),
-    80: ((xmp.DC, "creator"), "Seq"),
-    85: ((xmp.PHOTOSHOP, "AuthorsPosition"), ""),
-    90: ((xmp.PHOTOSHOP, "City"), ""),
-    92: ((xmp.IPTC_CORE, "Location"), ""),
-    95: ((xmp.PHOTOSHOP, "State"), ""),
-    100: ((xmp.IPTC_CORE, "CountryCode"), ""),
-    101: ((xmp.PHOTOSHOP, "Country"), ""),
-    103: ((xmp.PHOTOSHOP, "TransmissionReference"), ""),
-    105: ((xmp.PHOTOSHOP, "Headline"), ""),
-    110: ((xmp.PHOTOSHOP, "Credit"), ""),
-    115: ((xmp.PHOTOSHOP, "Source"), ""),
-    116: ((xmp.DC, "rights"), "Alt"),
-    120: ((xmp.DC, "description"), "Alt"),
-    122: ((xmp.PHOTOSHOP, "CaptionWriter"), ""),
+_PROPERTIES: dict[int, tuple[xmp_packet.Name, str]] = {
+    5: ((xmp_packet.DC, "title"), "Alt"),
+    4: ((xmp_packet.IPTC_CORE, "IntellectualGenre"), ""),
+    10: ((xmp_packet.PHOTOSHOP, "Urgency"), ""),
+    12: ((xmp_packet.IPTC_CORE, "SubjectCode"), "Bag"),
+    15: ((xmp_packet.PHOTOSHOP, "Category"), ""),
+    20: ((xmp_packet.PHOTOSHOP, "SupplementalCategories"), "Bag"),
+    25: ((xmp_packet.DC, "subject"), "Bag"),
+    40: ((xmp_packet.PHOTOSHOP, "Instructions"), ""),
+    55: ((xmp_packet.PHOTOSHOP, "DateCreated"), ""),
+    62: ((xmp_packet.XAP, "CreateDate"), ""),
+    65: ((xmp_packet.XAP, "CreatorTool"), ""),
+    80: ((xmp_packet.DC, "creator"), "Seq"),
+    85: ((xmp_packet.PHOTOSHOP, "AuthorsPosition"), ""),
+    90: ((xmp_packet.PHOTOSHOP, "City"), ""),
+    92: ((xmp_packet.IPTC_CORE, "Location"), ""),
+    95: ((xmp_packet.PHOTOSHOP, "State"), ""),
+    100: ((xmp_packet.IPTC_CORE, "CountryCode"), ""),
+    101: ((xmp_packet.PHOTOSHOP, "Country"), ""),
+    103: ((xmp_packet.PHOTOSHOP, "TransmissionReference"), ""),
+    105: ((xmp_packet.PHOTOSHOP, "Headline"), ""),
+    110: ((xmp_packet.PHOTOSHOP, "Credit"), ""),
+    115: ((xmp_packet.PHOTOSHOP, "Source"), ""),
+    116: ((xmp_packet.DC, "rights"), "Alt"),
+    120: ((xmp_packet.DC, "description"), "Alt"),
+    122: ((xmp_packet.PHOTOSHOP, "CaptionWriter"), ""),
 }
 _TIMES = {55: 60, 62: 63}
 # How the others are written, and times, which are taken with their dates.
@@ -137,9 +137,9 @@ def resources(content: bytes) -> Resources:
         resolution = Resolution.of(across, down, 2)
     properties = []
     if blocks.get(_MARKED, b"\0")[:1] == b"\1":
-        properties.append(xmp.Property((xmp.RIGHTS, "Marked"), "", ("True",)))
+        properties.append(xmp.Property((xmp_packet.RIGHTS, "Marked"), "", ("True",)))
     if url := blocks.get(_URL):
-        properties.append(xmp.Property((xmp.RIGHTS, "WebStatement"), "", (_text(url),)))
+        properties.append(xmp.Property((xmp_packet.RIGHTS, "WebStatement"), "", (_text(url),)))
     paths = any(2000 <= number <= 2999 for number in blocks)
     return Resources(sound(blocks.get(_IIM, b"")), resolution, tuple(properties), paths)
 

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, NamedTuple
 
 from ..settings import Format, Metadata
-from . import credentials, exif, iptc, jpeg, tiff, xmp
+from . import credentials, exif, iptc, jpeg, tiff, xmp, xmp_packet
 from .geometry import Move, turn
 from .opened import Source
 from .picture import COMMENT, MOST_METADATA, Attached, Picture, Resolution, Text
@@ -51,7 +51,7 @@ def read(source: Source, converted: bool) -> Carried:
         notes |= dict.fromkeys(said)
     try:
         packet = _true(packet, found, move, converted, notes) if packet or found.properties else None
-    except xmp.Damaged:
+    except xmp_packet.Damaged:
         packet, found.lost = None, True
     if found.lost:
         notes[DAMAGED] = None
@@ -75,12 +75,12 @@ class _Found:
 
 def _true(packet: bytes | None, found: _Found, move: Move, converted: bool, notes: dict[str, None]) -> bytes | None:
     if packet and len(packet) > MOST_METADATA:
-        raise xmp.Damaged("it is too long")
+        raise xmp_packet.Damaged("it is too long")
     if packet:
         if found.extension:
             try:
                 packet = xmp.merged(packet, found.extension)
-            except xmp.Damaged:
+            except xmp_packet.Damaged:
                 found.lost = True
         packet, gone = xmp.without_what_is_gone(packet)
         found.besides += [words for words in gone if words not in found.besides]
@@ -183,7 +183,7 @@ def written(picture: Picture, icc: bytes | None, kind: Format, name: str) -> tup
             notes |= dict.fromkeys(said)
         packet, others = xmp.with_properties(packet, told)
         homeless += [found.name[1] for found in others]
-    except xmp.Damaged:
+    except xmp_packet.Damaged:
         packet, notes[DAMAGED] = None, None
         packet, _ = xmp.with_properties(None, told)
     if homeless:
@@ -198,13 +198,13 @@ def written(picture: Picture, icc: bytes | None, kind: Format, name: str) -> tup
 _WITH_IPTC = ("jpeg", "tiff")
 # The keywords that PNG defines, and the property that says the same (XMP, part 3, 2.1.4), and its kind.
 _TEXTS = {
-    "Title": ((xmp.DC, "title"), "Alt"),
-    "Author": ((xmp.DC, "creator"), "Seq"),
-    "Description": ((xmp.DC, "description"), "Alt"),
-    "Copyright": ((xmp.DC, "rights"), "Alt"),
-    "Creation Time": ((xmp.XAP, "CreateDate"), ""),
-    "Software": ((xmp.XAP, "CreatorTool"), ""),
-    COMMENT: ((xmp.EXIF, "UserComment"), "Alt"),
+    "Title": ((xmp_packet.DC, "title"), "Alt"),
+    "Author": ((xmp_packet.DC, "creator"), "Seq"),
+    "Description": ((xmp_packet.DC, "description"), "Alt"),
+    "Copyright": ((xmp_packet.DC, "rights"), "Alt"),
+    "Creation Time": ((xmp_packet.XAP, "CreateDate"), ""),
+    "Software": ((xmp_packet.XAP, "CreatorTool"), ""),
+    COMMENT: ((xmp_packet.EXIF, "UserComment"), "Alt"),
 }
 
 
