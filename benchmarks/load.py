@@ -58,8 +58,8 @@ def measure(folder: Path, way: str) -> dict[str, float]:
 def ours(folder: Path) -> dict[str, float]:
     """Load as the program does."""
     began = time.perf_counter()
+    from seesr_cli.catalogue import SEESR
     from seesr_cli.restore.upscaler import Upscaler
-    from seesr_cli.settings import SEESR
 
     imported = time.perf_counter()
     upscaler = Upscaler.load(SEESR, folder, "cpu", "fp32")
@@ -78,11 +78,11 @@ def naive(folder: Path) -> dict[str, float]:
     from transformers.models.clip.configuration_clip import CLIPTextConfig
     from transformers.models.clip.modeling_clip import CLIPTextModel
 
+    from seesr_cli.catalogue import PUBLISHED_TAGGER, SEESR
     from seesr_cli.models import keys
     from seesr_cli.models.graft import build_controlnet, build_unet
     from seesr_cli.models.load import tag_names
     from seesr_cli.models.tagger import Tagger
-    from seesr_cli.settings import PUBLISHED_TAGGER, SEESR
 
     imported = time.perf_counter()
 
@@ -121,9 +121,9 @@ def converted(folder: Path) -> dict[str, float]:
     began = time.perf_counter()
     import torch
 
+    from seesr_cli.catalogue import SEESR
     from seesr_cli.machine.device import Place
     from seesr_cli.models import convert
-    from seesr_cli.settings import SEESR
     from seesr_cli.weights.shelf import Shelf
 
     imported = time.perf_counter()
@@ -171,9 +171,9 @@ def write(folder: Path) -> None:
     import torch
 
     import real
+    from seesr_cli.catalogue import SEESR
     from seesr_cli.machine.device import Place
     from seesr_cli.models import convert
-    from seesr_cli.settings import SEESR
     from seesr_cli.weights.shelf import Shelf, sha256
 
     if not (folder / "seesr").exists():

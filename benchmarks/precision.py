@@ -35,6 +35,7 @@ from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
+from seesr_cli.catalogue import MINIATURE, PUBLISHED_TAGGER
 from seesr_cli.image import read
 from seesr_cli.machine.device import choose
 from seesr_cli.models import load
@@ -50,7 +51,7 @@ from seesr_cli.restore.tag import Reader
 from seesr_cli.sampling.noise import seeded
 from seesr_cli.sampling.schedule import schedule
 from seesr_cli.sampling.tiles import cover
-from seesr_cli.settings import MINIATURE, PUBLISHED_TAGGER, Settings
+from seesr_cli.settings import Settings
 from seesr_cli.sizes import sizes
 from seesr_cli.training import evaluation, photographs
 from seesr_cli.weights import locate

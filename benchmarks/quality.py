@@ -17,8 +17,9 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
+from seesr_cli.catalogue import MODELS
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import MODELS, ModelName
+from seesr_cli.settings import ModelName
 from seesr_cli.training import evaluation, photographs
 from seesr_cli.training.pairs import enlarge, whole
 

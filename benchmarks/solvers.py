@@ -20,6 +20,7 @@ import typer
 from PIL import Image
 from torch import Tensor
 
+from seesr_cli.catalogue import MODELS, PRESETS, SEESR, preset
 from seesr_cli.forecast import counts as costs
 from seesr_cli.forecast.estimate import forecast
 from seesr_cli.image import read
@@ -34,7 +35,7 @@ from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.sampling.noise import seeded
 from seesr_cli.sampling.schedule import schedule
 from seesr_cli.sampling.tiles import cover
-from seesr_cli.settings import MODELS, PRESETS, SEESR, ModelName, Preset, Settings, Solver, preset
+from seesr_cli.settings import ModelName, Preset, Settings, Solver
 from seesr_cli.sizes import sizes
 from seesr_cli.weights import locate
 

@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import load as loading
+from seesr_cli.catalogue import MINIATURE, PUBLISHED_TAGGER
 from seesr_cli.forecast import counts
 from seesr_cli.machine.device import Place, choose, layout
 from seesr_cli.machine.graphs import WORTH, Compute, Graphs, Run, straight
@@ -51,7 +52,6 @@ from seesr_cli.restore.switches import Switches
 from seesr_cli.sampling.noise import seeded
 from seesr_cli.sampling.schedule import schedule
 from seesr_cli.sampling.tiles import cover
-from seesr_cli.settings import MINIATURE, PUBLISHED_TAGGER
 from seesr_cli.vae.course import Course
 from seesr_cli.vae.plan import free, plan, whole
 from seesr_cli.vae.steps import decoding, encoding

@@ -15,10 +15,11 @@ import torch
 import typer
 from torch import Tensor
 
+from seesr_cli.catalogue import MODELS
 from seesr_cli.image import read
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.sampling.tiles import cover, work
-from seesr_cli.settings import MODELS, ModelName
+from seesr_cli.settings import ModelName
 
 WAYS = ((96, 4), (96, 16), (64, 4), (64, 8), (64, 16))
 

@@ -6,8 +6,9 @@ from typing import get_args
 
 import pytest
 
+from seesr_cli.catalogue import MINIATURE, MODELS, PRESETS, SEESR, TURBO, Model, preset
 from seesr_cli.errors import UsageError
-from seesr_cli.settings import MINIATURE, MODELS, PRESETS, SEESR, TURBO, Model, Preset, Settings, preset
+from seesr_cli.settings import Preset, Settings
 
 
 def test_the_published_defaults_are_the_paper_s() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seesr_cli.catalogue import MINIATURE
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.restore.tag import Reader, Reading, Tag
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import MINIATURE
 from seesr_cli.training import evaluation, teacher
 from seesr_cli.training.measures import f1, quality
 from seesr_cli.training.photographs import Photograph

@@ -11,13 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 from . import image
+from .catalogue import DEFAULT_MODEL, MODELS
 from .errors import UsageError
 from .files import replacing
 from .records import provenance
 from .restore import upscaler
 from .restore.sampled import Restored
 from .restore.tag import Tag
-from .settings import DEFAULT_MODEL, MODELS, ModelName, Settings
+from .settings import ModelName, Settings
 from .sizes import Size
 from .weights import locate
 from .weights.fingerprint import fingerprint

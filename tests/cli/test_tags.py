@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from seesr_cli import image
+from seesr_cli.catalogue import MODELS
 from seesr_cli.cli import main
 from seesr_cli.restore.tag import Tag, load_reader
-from seesr_cli.settings import MODELS
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seesr_cli.catalogue import MODELS
 from seesr_cli.cli import main
-from seesr_cli.settings import MODELS, ModelName, Settings
+from seesr_cli.settings import ModelName, Settings
 
 
 class Ran(NamedTuple):

@@ -12,11 +12,11 @@ from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel
 
 import real
+from seesr_cli.catalogue import MINIATURE, PUBLISHED_TAGGER, SEESR, TURBO, Model
 from seesr_cli.errors import WeightsInvalid
 from seesr_cli.forecast import counts
 from seesr_cli.models import graft
 from seesr_cli.models.tagger import Tagger
-from seesr_cli.settings import MINIATURE, PUBLISHED_TAGGER, SEESR, TURBO, Model
 
 REAL = Path(__file__).parents[1] / "golden" / "real"
 

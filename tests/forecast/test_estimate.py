@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import peak
+from seesr_cli.catalogue import MINIATURE, SEESR, Model
 from seesr_cli.errors import ResourcesError
 from seesr_cli.forecast import counts
 from seesr_cli.forecast.estimate import Forecast, check, forecast, remember
@@ -18,7 +19,7 @@ from seesr_cli.forecast.rates import Phases
 from seesr_cli.machine.available import Room
 from seesr_cli.machine.device import choose
 from seesr_cli.machine.share import Share
-from seesr_cli.settings import MINIATURE, SEESR, Format, Model
+from seesr_cli.settings import Format
 from seesr_cli.sizes import sizes
 
 ENDLESS = Room(None, None, None)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from seesr_cli.catalogue import MODELS
 from seesr_cli.errors import UsageError
 from seesr_cli.machine.device import (
     MOST_TILES,
@@ -18,7 +19,6 @@ from seesr_cli.machine.device import (
     threads_enough,
     tiles_a_call,
 )
-from seesr_cli.settings import MODELS
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from seesr_cli.catalogue import SEESR
 from seesr_cli.errors import PictureError
 from seesr_cli.machine.out_of_memory import TILE_SIDES, enduring, ran_out, smaller_tile
 from seesr_cli.restore.latent import LEAST_BUDGET
 from seesr_cli.restore.sampled import Wanted
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import SEESR, Settings
+from seesr_cli.settings import Settings
 
 QUICK = Settings(scale=2, steps=2, process_size=64)
 

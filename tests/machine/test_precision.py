@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from seesr_cli.catalogue import MODELS
 from seesr_cli.machine.device import Place, vae_place
 from seesr_cli.machine.precision import DTYPES, RULES, has_bf16, of_network, of_vae, rule
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import MODELS
 
 PICTURES = 50
 """Decibels that a picture in the default precision is from fp32 at least."""

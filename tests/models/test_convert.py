@@ -16,11 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import seesr_cli
+from seesr_cli.catalogue import SEESR
 from seesr_cli.errors import WeightsInvalid, WeightsMissing
 from seesr_cli.machine.device import Place, choose
 from seesr_cli.models import convert, load
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import SEESR
 from seesr_cli.weights import lock, verify
 from seesr_cli.weights.shelf import Shelf, sha256
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from conftest import OWN_GOLDEN
+from seesr_cli.catalogue import PUBLISHED_TAGGER
 from seesr_cli.models import keys
 from seesr_cli.models.tagger import Tagger
-from seesr_cli.settings import PUBLISHED_TAGGER
 
 RANK = 8
 

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from seesr_cli.catalogue import SEESR, TURBO
 from seesr_cli.errors import WeightsInvalid, WeightsMissing
 from seesr_cli.machine.device import choose
 from seesr_cli.models import load
-from seesr_cli.settings import SEESR, TURBO
 from seesr_cli.weights.shelf import Shelf
 
 CPU = choose("cpu", "fp32")

@@ -6,8 +6,8 @@ import pytest
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 import real
+from seesr_cli.catalogue import SEESR
 from seesr_cli.models import load
-from seesr_cli.settings import SEESR
 from seesr_cli.weights import lock
 
 FILES = sorted(path.relative_to(real.PUBLISHED).as_posix() for path in real.PUBLISHED.rglob("*") if path.is_file())

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 import real
 import rule
+from seesr_cli.catalogue import SEESR
 from seesr_cli.machine.device import choose
 from seesr_cli.models import convert, keys, load
-from seesr_cli.settings import SEESR
 from seesr_cli.weights.shelf import Shelf, sha256
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,9 @@ from torch import nn
 from transformers.models.swin.configuration_swin import SwinConfig
 from transformers.models.swin.modeling_swin import SwinModel
 
+from seesr_cli.catalogue import PUBLISHED_TAGGER
 from seesr_cli.models.swin import Swin
 from seesr_cli.models.tagger import HeadLayer, Tagger
-from seesr_cli.settings import PUBLISHED_TAGGER
 
 SMALL = PUBLISHED_TAGGER | {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
 

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seesr_cli import __version__
+from seesr_cli.catalogue import MODELS, TURBO
 from seesr_cli.errors import UsageError
 from seesr_cli.records import provenance
 from seesr_cli.records.provenance import NAMESPACE, Recipe, embed, extract, settings_of
 from seesr_cli.restore.prompt import Prompt
 from seesr_cli.restore.tag import Tag
-from seesr_cli.settings import MODELS, TURBO, Settings
+from seesr_cli.settings import Settings
 
 SHA = "5e" * 32
 SETTINGS = replace(

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from seesr_cli.catalogue import MODELS
 from seesr_cli.image import read
 from seesr_cli.models.graft import Guide
 from seesr_cli.restore.colour import align
@@ -23,7 +24,7 @@ from seesr_cli.restore.prompt import compose
 from seesr_cli.restore.switches import Switches
 from seesr_cli.restore.tag import normalise
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import MODELS, Settings
+from seesr_cli.settings import Settings
 from seesr_cli.sizes import Sizes, sizes
 
 TAGGER = 1e-4

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from seesr_cli.catalogue import SEESR
 from seesr_cli.machine.device import choose
 from seesr_cli.models.load import load_vae
 from seesr_cli.restore.latent import Coder
 from seesr_cli.sampling.noise import seeded
-from seesr_cli.settings import SEESR
 from seesr_cli.vae.plan import BESIDES
 
 

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from seesr_cli.catalogue import SEESR
 from seesr_cli.machine.device import choose
 from seesr_cli.models.load import load_text_tower
 from seesr_cli.restore.prompt import Scribe, compose
-from seesr_cli.settings import QUALITY_WORDS, SEESR
+from seesr_cli.settings import QUALITY_WORDS
 
 
 @pytest.fixture(scope="module")

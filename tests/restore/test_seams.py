@@ -15,12 +15,13 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
+from seesr_cli.catalogue import MINIATURE
 from seesr_cli.image import read
 from seesr_cli.machine.device import choose
 from seesr_cli.models.load import load_vae
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.sampling.tiles import cover
-from seesr_cli.settings import MINIATURE, Colour
+from seesr_cli.settings import Colour
 from seesr_cli.vae import attention, pieces
 from seesr_cli.vae.course import Course, Plan
 from seesr_cli.vae.steps import Box, Step, decoding, encoding, grid

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seesr_cli.catalogue import MINIATURE
 from seesr_cli.restore.tag import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
@@ -17,7 +18,6 @@ from seesr_cli.restore.tag import (
     normalise,
     words,
 )
-from seesr_cli.settings import MINIATURE
 
 
 def reading(*tags: tuple[str, float, float]) -> Reading:

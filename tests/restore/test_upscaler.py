@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from seesr_cli.catalogue import SEESR, TURBO
 from seesr_cli.errors import PictureError
 from seesr_cli.restore.sampled import Sampled, Wanted
 from seesr_cli.restore.tag import load_reader
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import SEESR, TURBO, Settings
+from seesr_cli.settings import Settings
 
 QUICK = Settings(scale=2, steps=2, process_size=64)
 

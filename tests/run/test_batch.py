@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from seesr_cli import __version__, image
+from seesr_cli.catalogue import MODELS
 from seesr_cli.errors import OutputUnwritable, ResourcesError, WeightsMissing
 from seesr_cli.records import latents, provenance
 from seesr_cli.records.journal import JOURNAL, Journal
@@ -27,7 +28,7 @@ from seesr_cli.run.outcome import Outcome
 from seesr_cli.run.outputs import Job, plan_results
 from seesr_cli.run.request import Request
 from seesr_cli.run.tags import read_tags
-from seesr_cli.settings import MODELS, Settings
+from seesr_cli.settings import Settings
 from watching import Log
 
 SEESR = MODELS["seesr"]

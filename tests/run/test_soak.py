@@ -7,13 +7,14 @@ from statistics import mean
 import pytest
 from PIL import Image
 
+from seesr_cli.catalogue import MINIATURE
 from seesr_cli.report.screen import Report
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.run import batch
 from seesr_cli.run.inputs import find
 from seesr_cli.run.outputs import plan_results
 from seesr_cli.run.request import Request
-from seesr_cli.settings import MINIATURE, Settings
+from seesr_cli.settings import Settings
 from seesr_cli.weights import locate
 from seesr_cli.weights.fingerprint import fingerprint
 

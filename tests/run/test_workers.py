@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from seesr_cli import image
+from seesr_cli.catalogue import MINIATURE, SEESR
 from seesr_cli.errors import WeightsMissing
 from seesr_cli.machine.share import ALONE, Share, Worker, divide
 from seesr_cli.records.journal import JOURNAL
@@ -25,7 +26,7 @@ from seesr_cli.run.inputs import find
 from seesr_cli.run.outcome import Outcome
 from seesr_cli.run.outputs import plan_results
 from seesr_cli.run.request import Request
-from seesr_cli.settings import MINIATURE, SEESR, Settings
+from seesr_cli.settings import Settings
 from seesr_cli.weights import locate
 from seesr_cli.weights.fingerprint import fingerprint
 from watching import Log

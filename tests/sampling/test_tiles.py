@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seesr_cli.catalogue import MODELS, SEESR, TURBO, Model
 from seesr_cli.sampling.tiles import cover, gaussian, grid, portions, tilings, work
-from seesr_cli.settings import MODELS, SEESR, TURBO, Model
 
 
 @settings(deadline=None, max_examples=80)

@@ -15,11 +15,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from seesr_cli.catalogue import SEESR
 from seesr_cli.errors import ResourcesError, UsageError
 from seesr_cli.machine.device import Place
 from seesr_cli.models import load
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import SEESR, Settings
+from seesr_cli.settings import Settings
 from seesr_cli.training import checkpoint, engine, lora, page, sources, stages
 from seesr_cli.training.engine import Run
 from seesr_cli.training.recipe import Recipe, parsed

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from seesr_cli.catalogue import SEESR
 from seesr_cli.machine.device import Place
 from seesr_cli.models import keys, load
 from seesr_cli.sampling.schedule import signal_kept
-from seesr_cli.settings import SEESR
 from seesr_cli.training import restorer
 from seesr_cli.training.objective import Denoiser, Objective, choose, error
 from seesr_cli.training.optimise import adamw

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from seesr_cli.catalogue import MINIATURE
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import MINIATURE
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "miniature" / "train.py"
 

@@ -9,9 +9,9 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from seesr_cli.catalogue import PUBLISHED_TAGGER
 from seesr_cli.models.graft import TwoReadings, build_controlnet, build_unet
 from seesr_cli.models.tagger import Tagger
-from seesr_cli.settings import PUBLISHED_TAGGER
 from seesr_cli.training import autoencoder, dape, evaluation, lora, objective, pairs, photographs, restorer
 from seesr_cli.training import teacher as tagger
 from seesr_cli.training.autoencoder import AutoencoderRecipe

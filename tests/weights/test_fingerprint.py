@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from seesr_cli.catalogue import MINIATURE, SEESR, TURBO
 from seesr_cli.errors import WeightsMissing
-from seesr_cli.settings import MINIATURE, SEESR, TURBO
 from seesr_cli.weights import fingerprint as module
 from seesr_cli.weights import locate
 from seesr_cli.weights.fingerprint import fingerprint

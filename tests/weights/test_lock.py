@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from seesr_cli.catalogue import MODELS
 from seesr_cli.errors import UsageError, WeightsInvalid
-from seesr_cli.settings import MODELS
 from seesr_cli.weights import lock
 
 ENTRY = f"""\
@@ -33,7 +33,7 @@ def test_our_lock_is_what_the_renewal_would_write() -> None:
     "model", [model for model in MODELS.values() if not model.bundled], ids=lambda model: model.name
 )
 def test_our_lock_has_every_file_that_loading_asks_for(model: object) -> None:
-    from seesr_cli.settings import Model
+    from seesr_cli.catalogue import Model
 
     assert isinstance(model, Model)
     files = {file.file for file in lock.read().of(model.name)}

@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import constants
 
 from conftest import OWN_GOLDEN
+from seesr_cli.catalogue import MINIATURE, SEESR
 from seesr_cli.errors import WeightsMissing
-from seesr_cli.settings import MINIATURE, SEESR
 from seesr_cli.weights import FOLDER_VARIABLE, find, locate, lock, places
 
 

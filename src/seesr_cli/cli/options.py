@@ -8,20 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ..settings import (
-    DEFAULT_MODEL,
-    MAX_PIXELS,
-    MODELS,
-    PRESETS,
-    Colour,
-    Format,
-    Metadata,
-    ModelName,
-    Preset,
-    Sidecar,
-    Solver,
-    Start,
-)
+from ..catalogue import DEFAULT_MODEL, MODELS, PRESETS
+from ..settings import MAX_PIXELS, Colour, Format, Metadata, ModelName, Preset, Sidecar, Solver, Start
 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
 

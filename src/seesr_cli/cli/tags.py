@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ..catalogue import DEFAULT_MODEL, MODELS
 from ..machine.imports import uncollected
-from ..settings import DEFAULT_MODEL, MODELS
 from . import options
 from .weights import ensure
 

@@ -159,7 +159,7 @@ def _train(
         raise typer.Exit(_spread(chosen))
     _need_extra()
     with uncollected():
-        from ..settings import MODELS
+        from ..catalogue import MODELS
         from ..training import engine, sources
         from ..weights import locate
 

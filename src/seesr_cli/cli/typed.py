@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from ..catalogue import Model, preset
 from ..errors import UsageError
-from ..settings import (
-    EXACT_SIZES,
-    LEAST_TILE,
-    MOST_BATCH,
-    MOST_TILE,
-    Model,
-    Preset,
-    Settings,
-    check_batch_size,
-    preset,
-)
+from ..settings import EXACT_SIZES, LEAST_TILE, MOST_BATCH, MOST_TILE, Preset, Settings, check_batch_size
 
 if TYPE_CHECKING:
     from ..run.outputs import Job

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ..catalogue import DEFAULT_MODEL, MODELS
 from ..errors import UsageError, WeightsMissing
 from ..machine.imports import uncollected
 from ..machine.share import Worker, divide
-from ..settings import DEFAULT_MODEL, MAX_PIXELS, MODELS
+from ..settings import MAX_PIXELS
 from . import options, typed
 from .weights import ensure
 

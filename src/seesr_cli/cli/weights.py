@@ -11,7 +11,7 @@ from ..wording import bytes_in_words
 from .config import Group, Plain
 
 if TYPE_CHECKING:
-    from ..settings import Model
+    from ..catalogue import Model
     from ..weights.pull import Plan
     from ..weights.shelf import Shelf
 
@@ -150,9 +150,9 @@ def _agrees(licence: str) -> bool:
 
 def _slim(model: Pulled, shelf: "Shelf", quiet: bool) -> None:
     """Convert; only here is torch needed."""
+    from ..catalogue import MODELS
     from ..models import convert
     from ..report import inventory
-    from ..settings import MODELS
 
     if not quiet:
         inventory.note("Making 16-bit copies; then the originals are deleted, also from huggingface_hub's cache.")
@@ -185,8 +185,8 @@ def verify(model: ModelToPull = "all", weights: Where = None, as_json: AsJson = 
 @app.command(cls=Plain)
 def path(model: ModelToPull = "seesr", as_json: AsJson = False) -> None:
     """Print the folder that holds the pulled files; exits with 3 when some of the model's are missing."""
+    from ..catalogue import MODELS
     from ..report import inventory
-    from ..settings import MODELS
     from ..weights import locate
 
     folder = locate(MODELS["seesr" if model == "all" else model], None)

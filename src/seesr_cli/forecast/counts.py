@@ -14,8 +14,8 @@ from math import ceil, prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..catalogue import PUBLISHED_TAGGER, Model
 from ..errors import WeightsInvalid
-from ..settings import PUBLISHED_TAGGER, Model
 from ..sizes import Size
 from ..weights import locate, places
 

@@ -11,6 +11,7 @@ from math import ceil, log2, prod
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ..catalogue import Model
 from ..errors import PictureError, ResourcesError
 from ..machine.available import Room
 from ..machine.device import Place, vae_place
@@ -18,7 +19,7 @@ from ..machine.precision import DTYPES, has_bf16
 from ..machine.share import ALONE
 from ..sampling.schedule import schedule
 from ..sampling.tiles import grid, tilings
-from ..settings import EXACT_SIZES, Format, Model, Settings
+from ..settings import EXACT_SIZES, Format, Settings
 from ..sizes import Size, Sizes, sizes
 from ..wording import bytes_in_words
 from . import counts, rates

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..catalogue import DEFAULT_MODEL
 from ..errors import UsageError
-from ..settings import DEFAULT_MODEL
 from .precision import DTYPES, of_network, of_vae
 from .share import ALONE, Share
 

@@ -13,10 +13,10 @@ from typing import BinaryIO, NamedTuple
 import torch
 from torch import Tensor
 
+from ..catalogue import Model
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
 from ..files import sync
 from ..machine.device import Place, vae_place
-from ..settings import Model
 from ..weights import header, verify
 from ..weights.shelf import PART, Record, Shelf, sha256
 from . import load

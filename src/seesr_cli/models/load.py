@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from ..catalogue import PUBLISHED_TAGGER, Model
 from ..errors import WeightsInvalid
 from ..machine.device import Place
-from ..settings import PUBLISHED_TAGGER, Model
 from ..weights import find, places
 from ..weights.shelf import Shelf
 from . import keys

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get
 from xml.parsers import expat
 
 from .. import __version__
+from ..catalogue import MODELS
 from ..errors import UsageError
-from ..settings import MODELS, Format, Metadata, ModelName, Settings, check_batch_size
+from ..settings import Format, Metadata, ModelName, Settings, check_batch_size
 
 if TYPE_CHECKING:
     from ..restore.prompt import Prompt

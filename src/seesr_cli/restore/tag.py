@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..catalogue import Model
 from ..machine.device import Place, choose, threads_enough
 from ..models import convert, load
 from ..models.tagger import Tagger
-from ..settings import Model
 from ..weights import locate
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

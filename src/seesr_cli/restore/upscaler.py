@@ -10,6 +10,7 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
+from ..catalogue import Model
 from ..errors import PictureError
 from ..machine.device import Place, choose, vae_place
 from ..machine.graphs import Graphs, straight
@@ -21,7 +22,7 @@ from ..models.graft import Guide
 from ..sampling.noise import Noise, seeded, together
 from ..sampling.schedule import Schedule, schedule
 from ..sampling.tiles import cover, grid, portions
-from ..settings import Model, Settings
+from ..settings import Settings
 from ..sizes import Size, sizes
 from ..weights import locate
 from .colour import align

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..catalogue import Model
 from ..records import provenance
-from ..settings import MAX_PIXELS, Metadata, Model, Settings, Sidecar
+from ..settings import MAX_PIXELS, Metadata, Settings, Sidecar
 
 
 @dataclass(frozen=True)

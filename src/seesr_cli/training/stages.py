@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from ..catalogue import MODELS, Model
 from ..errors import UsageError, WeightsMissing
 from ..machine.device import Place
 from ..models import keys, load
@@ -25,7 +26,6 @@ from ..restore.prompt import Scribe, compose
 from ..restore.tag import Reader
 from ..restore.upscaler import Upscaler
 from ..sampling.schedule import signal_kept
-from ..settings import MODELS, Model
 from ..weights import find
 from . import dape, lora, restorer
 from .degradation import STRENGTHS, Strength

@@ -9,8 +9,8 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
+from ..catalogue import Model
 from ..errors import WeightsMissing
-from ..settings import Model
 from . import lock, shelf, status
 
 FOLDER_VARIABLE = "SEESR_WEIGHTS"

@@ -6,8 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from ..catalogue import Model
 from ..errors import WeightsMissing
-from ..settings import Model
 from . import find, places
 from .shelf import Memory, Record, Shelf, default, sha256
 
