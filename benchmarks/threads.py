@@ -22,7 +22,7 @@ POLICIES = {"default": {}, "passive": {"OMP_WAIT_POLICY": "PASSIVE"}, "no spin":
 
 MINIATURE = """
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import MINIATURE
+from seesr_cli.catalogue import MINIATURE
 upscaler = Upscaler.load(MINIATURE, None, "cpu", "fp32")
 picture = torch.rand(3, side // 4, side // 4, generator=torch.Generator().manual_seed(0))
 def work():

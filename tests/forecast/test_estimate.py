@@ -223,7 +223,7 @@ def test_the_miniature_s_peak_in_memory_is_as_forecast() -> None:
     code = f"""{peak.CODE}
 import torch
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import MINIATURE
+from seesr_cli.catalogue import MINIATURE
 Upscaler.load(MINIATURE, None, "cpu", "fp32").upscale(torch.rand(3, 128, 128), MINIATURE.defaults)
 print(peak())
 """

@@ -207,7 +207,7 @@ from pathlib import Path
 import torch
 from seesr_cli.machine.device import choose
 from seesr_cli.models import convert
-from seesr_cli.settings import SEESR
+from seesr_cli.catalogue import SEESR
 pour, count = convert._pour, [0]
 def slowly(tensor, stream):
     pour(tensor, stream)

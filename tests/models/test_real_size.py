@@ -44,7 +44,7 @@ import resource, sys
 from pathlib import Path
 from seesr_cli.machine.device import choose, Place
 from seesr_cli.models import convert
-from seesr_cli.settings import SEESR
+from seesr_cli.catalogue import SEESR
 import torch
 convert.prepare_tagger(SEESR, Path({str(shelf.root)!r}), Place(torch.device("cpu"), torch.float16))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

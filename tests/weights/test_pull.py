@@ -386,7 +386,7 @@ def test_a_folder_for_another_machine_is_whole_and_needs_nothing_else(
 
 LOADING = """
 from seesr_cli.restore.upscaler import Upscaler
-from seesr_cli.settings import SEESR
+from seesr_cli.catalogue import SEESR
 import torch
 upscaler = Upscaler.load(SEESR, None, "cpu", "fp32")
 print(upscaler.unet.dtype, upscaler.reader.tagger.to_tokens.weight.dtype)
@@ -397,7 +397,7 @@ ENSURING = """
 import sys
 from seesr_cli.cli.weights import ensure
 from seesr_cli.errors import SeesrError
-from seesr_cli.settings import SEESR
+from seesr_cli.catalogue import SEESR
 try:
     ensure(SEESR, None, yes=sys.argv[1] == "yes")
 except SeesrError as error:
