@@ -98,7 +98,7 @@ def test_missing_weights_are_one_sentence_with_a_way_out_and_code_3(
     assert caught.value.code == 3
     assert out == ""
     assert err.startswith("Error: The weights")
-    assert err.count("\n") == 1
+    assert err.count("\n") == (1 if weights else 3)  # with what can be done, a line each
     if not weights:
         assert "--weights DIR" in err
         assert "--model miniature" in err
@@ -114,13 +114,22 @@ def test_debug_shows_the_traceback_and_without_there_is_none(tmp_path: Path) -> 
 
 
 def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
-    for name in ("a.png", "a_x4.png", "b.png", "b_x4.png"):
+    for name in ("a.png", "b.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
         done = subprocess.run(
-            [*COMMAND, "upscale", "-q", str(tmp_path / "a.png"), str(tmp_path / "b.png")],
+            [
+                *COMMAND,
+                "upscale",
+                "-q",
+                "--dry-run",
+                "--model",
+                "miniature",
+                str(tmp_path / "a.png"),
+                str(tmp_path / "b.png"),
+            ],
             stdout=pipe,
             stderr=subprocess.PIPE,
             check=False,
