@@ -1,5 +1,6 @@
 """A file appears whole or not at all, and what a killed process leaves behind is swept away."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -77,3 +78,21 @@ def test_what_a_killed_process_left_is_swept_away_and_nothing_else(
     sweep(tmp_path)
     assert names(tmp_path) == [".seesr-journal.jsonl"]
     sweep(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO, errno.ENOSPC])
+def test_a_drive_that_knows_no_fsync_takes_files_and_a_broken_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if number in (errno.EIO, errno.ENOSPC):
+        with pytest.raises(OutputUnwritable), replacing(tmp_path / "a") as file:
+            file.write(b"new")
+        assert names(tmp_path) == []
+    else:
+        with replacing(tmp_path / "a") as file:
+            file.write(b"new")
+        assert (tmp_path / "a").read_bytes() == b"new"

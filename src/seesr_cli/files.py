@@ -4,8 +4,10 @@ import errno
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -142,9 +144,23 @@ def cache_folder() -> Path:
     if given := os.environ.get("XDG_CACHE_HOME"):
         folder = Path(given)
     elif sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+        folder = Path(os.environ.get("LOCALAPPDATA", _home() / "AppData" / "Local"))
     elif sys.platform == "darwin":
-        folder = Path.home() / "Library" / "Caches"
+        folder = _home() / "Library" / "Caches"
     else:
-        folder = Path.home() / ".cache"
+        folder = _home() / ".cache"
     return folder / "seesr"
+
+
+def _home() -> Path:
+    """Return the person's home folder, or a folder of this process for a user that has no home."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(_nowhere().name)
+
+
+@cache
+def _nowhere() -> "tempfile.TemporaryDirectory[str]":
+    """Return a folder that is gone when the process ends; never one of a name that others could have made before."""
+    return tempfile.TemporaryDirectory(prefix="seesr-")

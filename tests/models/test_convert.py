@@ -187,6 +187,20 @@ def test_a_damaged_copy_is_never_loaded(shelf: Shelf) -> None:
     assert slim.read_bytes() == whole
 
 
+def test_prune_leaves_what_others_wrote_and_what_is_being_written(shelf: Shelf, tmp_path: Path) -> None:
+    verify.prune(lock.read(), shelf)
+    name = next(iter(shelf.memory().files))
+    ours, theirs = shelf.root / f"{name}.part", shelf.root / "film.part"
+    for path in (ours, theirs, tmp_path / f"{Path(name).name}.part"):
+        path.write_text("half")
+    with shelf.alone(name):
+        assert verify.prune(lock.read(), shelf) == ()
+    assert verify.prune(lock.read(), shelf) == ((str(ours), 4),)
+    assert theirs.exists()
+    assert verify.prune(lock.read(), Shelf(tmp_path)) == ()
+    assert (tmp_path / f"{Path(name).name}.part").exists()
+
+
 def test_prune_deletes_a_copy_that_is_damaged_and_no_other(shelf: Shelf, everything_is_large: None) -> None:
     convert.prepare(SEESR, shelf.root, HALF)
     touched, damaged = shelf.path("tagger.fp16.safetensors"), shelf.path(UNET_HALF)
@@ -197,7 +211,7 @@ def test_prune_deletes_a_copy_that_is_damaged_and_no_other(shelf: Shelf, everyth
     assert touched.is_file()
     assert shelf.path(UNET).is_file()
     assert not damaged.exists()
-    assert not shelf.path("x.part").exists()
+    assert shelf.path("x.part").exists()  # no name that is written here
 
 
 def test_a_conversion_that_was_killed_leaves_nothing_that_is_read(shelf: Shelf) -> None:

@@ -33,6 +33,20 @@ def touch(*names: str) -> None:
 # --- stdin and stdout --------------------------------------------------------------------------------------------
 
 
+def test_stdin_has_other_names_and_may_be_missing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (piped,) = find(["/dev/stdin"]).pictures
+    assert piped.stdin
+    with pytest.raises(UsageError, match="The picture on stdin has no folder for its result"):
+        plan_results([piped], None)
+    with pytest.raises(UsageError, match="used once only"):
+        find(["/dev/stdin", "-"])
+    os.mkfifo("pipe")
+    assert find(["pipe"]).pictures == (InputFile(Path("pipe"), Path("pipe"), pipe=True),)
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="there is none"):
+        find(["-"])
+
+
 def test_a_dash_is_the_picture_on_stdin(here: Path) -> None:
     touch("-")
     (piped,) = find(["-"]).pictures

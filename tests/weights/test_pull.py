@@ -499,10 +499,15 @@ def test_huggingface_s_own_variables_keep_their_meaning(store: Shop, tiny_weight
 
 def test_prune_deletes_parts_and_nothing_that_is_needed(store: Shop, tiny_weights: Path) -> None:
     store.pull()
-    left = store.cache / f"models--{BASE.replace('/', '--')}" / "blobs" / "abc.seesr.incomplete"
+    sha256 = str(hashlib.sha256((store.shelf / VAE).read_bytes()).hexdigest())
+    left = store.cache / f"models--{BASE.replace('/', '--')}" / "blobs" / f"{sha256}.seesr.incomplete"
     left.write_bytes(b"x" * 10)
+    foreign = [store.shelf / "mine.part", (store.shelf / VAE).with_name("film.mkv.part")]
+    for path in foreign:
+        path.write_text("precious")
     assert json.loads(store.run("prune", "--json").stdout)["bytes"] == 10
     assert not left.exists()
+    assert [path.read_text() for path in foreign] == ["precious", "precious"]
     same(store, tiny_weights)
 
 

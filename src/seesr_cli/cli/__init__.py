@@ -3,6 +3,7 @@
 Nothing here imports torch, numpy or Pillow before a command runs: `--help` and `--version` answer at once.
 """
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -83,6 +84,7 @@ def main() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
+    _open_missing_streams()
     try:
         _run()
     except BaseException as end:
@@ -90,6 +92,23 @@ def main() -> None:
         if received and not done:
             sys.exit(INTERRUPTED)
         raise
+
+
+def _open_missing_streams() -> None:
+    """Put the null device in the place of stdin, stdout and stderr where the process was started without them.
+
+    Else the next file that is opened would get their number, and whatever is printed. `sys.stdin` stays None, which
+    tells that there is nothing to be read.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def _run() -> None:

@@ -106,7 +106,7 @@ def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if path is None:
         return found
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as problem:
         raise UsageError(f"{path} cannot be read ({problem}): correct it, or move it away.") from None
     for key, value in content.items():

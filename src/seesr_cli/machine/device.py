@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
@@ -151,7 +152,7 @@ def memory_returned(device: torch.device) -> Iterator[None]:
 @contextmanager
 def _allocating(device: torch.device, options: Mapping[int, int]) -> Iterator[None]:
     """Let glibc's malloc, if `device` takes memory from it, have `options` inside; then the usual ones, and trim it."""
-    if device.type != "cpu" or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+    if device.type != "cpu" or sys.platform != "linux" or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
         yield
         return
     libc = ctypes.CDLL(None)

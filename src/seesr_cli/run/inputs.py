@@ -46,12 +46,14 @@ class InputFile(NamedTuple):
         stdin it is `stdin`.
     stdin: whether the picture comes on stdin.
     pipe: whether the picture comes by another pipe, as of `<(command)`.
+    content: of a stream that was read already, for another process.
     """
 
     path: Path
     relative: Path
     stdin: bool = False
     pipe: bool = False
+    content: bytes | None = None
 
     @property
     def stream(self) -> bool:
@@ -73,6 +75,8 @@ class FoundInputs(NamedTuple):
 
 def read_bytes(source: InputFile) -> bytes:
     """Return the content of the input file, from stdin if it comes there. Raises PictureError."""
+    if source.content is not None:
+        return source.content
     if source.stdin:
         return _stdin().read()
     if source.pipe:

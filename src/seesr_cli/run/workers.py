@@ -7,6 +7,7 @@ because a picture is thousands of short calls from Python, for which threads wou
 
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 import traceback
@@ -24,6 +25,7 @@ from ..files import sweep
 from ..machine.imports import uncollected
 from ..machine.share import Worker
 from . import batch
+from .inputs import read_bytes
 from .outcome import Outcome, Watch
 from .outputs import Job
 from .request import Request
@@ -139,7 +141,7 @@ class _Going:
         hand = self.hands[pipe]
         try:
             kind, *told = pipe.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError, pickle.UnpicklingError):  # OSError: ended in the middle of a message
             yield from self._ended(pipe, hand)
             return
         match kind:
@@ -174,6 +176,8 @@ class _Going:
         job = self.queue.popleft() if self.queue else None
         if job is not None:
             hand.jobs.append(job)
+            if job.source.stream:  # a worker has no stdin, and no pipe that was opened here
+                job = replace(job, source=job.source._replace(content=read_bytes(job.source)))
         with suppress(ConnectionError):  # it has ended: `_ended` sees to its jobs when its pipe is read
             pipe.send(job and (job, self._foreseen.get(job.source.path)))
 

@@ -99,15 +99,18 @@ class Shelf:
             part.replace(folder / "state.json")
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
-        """Keep other processes out of what `name` stands for; a process that dies lets go. Raises WeightsError."""
+    def alone(self, name: str, wait: bool = True) -> Iterator[None]:
+        """Keep other processes out of what `name` stands for; a process that dies lets go.
+
+        wait: until another process lets go. Raises WeightsError, also where there is no waiting for one that does not.
+        """
         from huggingface_hub.utils import WeakFileLock
 
         lock = self.root / MEMORY / "locks" / f"{name.replace('/', '--')}.lock"
         with ExitStack() as held:
             try:
                 lock.parent.mkdir(parents=True, exist_ok=True)
-                held.enter_context(WeakFileLock(lock))
+                held.enter_context(WeakFileLock(lock, timeout=None if wait else 0.1))
             except OSError as problem:
                 raise WeightsError(
                     f"{self.root} cannot be written to ({problem.strerror}); choose another folder."

@@ -1,13 +1,17 @@
 """A shelf is looked after: everything hashed again, what is not needed deleted."""
 
+import glob
 import os
+import re
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
-from ..errors import WeightsInvalid
+from ..errors import WeightsError, WeightsInvalid
 from . import hub, status
 from .lock import Lock
 from .pull import Progress, Watch, silent
-from .shelf import MEMORY, PART, Shelf, State, sha256
+from .shelf import MEMORY, PART, Shelf, State, default, sha256
 
 
 def verify(lock: Lock, shelf: Shelf, model: str, watch: Watch = silent) -> tuple[status.Item, ...]:
@@ -56,16 +60,19 @@ def prune(lock: Lock, shelf: Shelf) -> tuple[tuple[str, int], ...]:
 
     That is: parts of downloads and of conversions, copies that are no longer what was made, and files that are in the
     lock no more. Originals that have a copy stay: the copy may be in 16 bits, and freeing them is asked for by --slim.
+
+    A folder that this program has not made a shelf of is left as it is, and so are parts that are being written.
     """
-    parts = [
-        *hub.cache_folder().glob(f"*/blobs/*{hub.PART}"),
-        *shelf.root.rglob(f"*{hub.PART}"),
-        *shelf.root.rglob(f"*{PART}"),
-    ]
+    if not (shelf.root / MEMORY).is_dir():
+        return ()
     gone = []
-    for path in sorted(parts):
-        gone.append((str(path), path.stat().st_size))
-        path.unlink()
+    for name in _names(lock, shelf):
+        if not (parts := _parts(lock, shelf, name)):
+            continue
+        with suppress(WeightsError), shelf.alone(name, wait=False):  # another process is at it: its parts stay
+            for path in parts:
+                gone.append((str(path), path.stat().st_size))
+                path.unlink()
     known = {file.file for file in lock.files}
     for name, record in shelf.memory().files.items():
         whole = shelf.untouched(name, record) or (
@@ -74,6 +81,30 @@ def prune(lock: Lock, shelf: Shelf) -> tuple[tuple[str, int], ...]:
         if not whole if record.made_of else name not in known:
             gone.append((name, free(shelf, name)))
     return tuple(gone)
+
+
+def _names(lock: Lock, shelf: Shelf) -> list[str]:
+    """Return the names of all files that were ever fetched to the shelf or made on it, as far as it tells."""
+    locks = (shelf.root / MEMORY / "locks").glob("*.lock")
+    worked_at = [path.name.removesuffix(".lock").replace("--", "/") for path in locks]
+    return sorted({*(file.file for file in lock.files), *shelf.memory().files, *worked_at} - {"state"})
+
+
+def _parts(lock: Lock, shelf: Shelf, name: str) -> list[Path]:
+    """Return the unfinished files of the shelf's file `name`, under the names that this program gives them."""
+    whole = shelf.path(name)
+    found = [whole.with_name(whole.name + end) for end in (hub.PART, PART)]
+    found += [
+        path
+        for path in whole.parent.glob(f"{glob.escape(whole.name)}.*{PART}")
+        if re.fullmatch(r"\d+", path.name[len(whole.name) + 1 : -len(PART)])  # of `shelf.link`
+    ]
+    if shelf.root == default().root:
+        files = [file for file in lock.files if file.file == name]
+        blobs = [(file.sha256 or name.replace("/", "--")) + hub.PART for file in files]
+        sources = [source for file in files for source in file.sources if source.on_hub]
+        found += [hub.blob(source, blob) for blob in blobs for source in sources]
+    return sorted(path for path in dict.fromkeys(found) if path.is_file())
 
 
 def free(shelf: Shelf, name: str) -> int:
