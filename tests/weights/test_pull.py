@@ -401,7 +401,7 @@ from seesr_cli.catalogue import SEESR
 try:
     ensure(SEESR, None, yes=sys.argv[1] == "yes")
 except SeesrError as error:
-    print(error, file=sys.stderr)
+    print(error, *error.remedies, sep="\\n", file=sys.stderr)
     sys.exit(error.exit_code)
 """
 
@@ -410,7 +410,7 @@ def test_on_demand_a_yes_fetches_and_a_script_is_told_the_command(store: Shop, t
     process = store.start("-c", ENSURING, "no")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert "are not on this machine" in err
+    assert "seesr weights pull seesr: fetches them" in err
     assert not store.hub.requests
     process = store.start("-c", ENSURING, "yes")
     _, err = process.communicate(timeout=60)
