@@ -34,8 +34,8 @@ Made by one command, on two CPU cores: `python recipes/miniature/train.py --phot
 
 {quality}
 
-Middle squares of 512 pixels of the {held_out} photographs kept aside, degraded x4; PSNR and SSIM on RGB. Colour shift:
-the largest difference between the mean colours of result and enlarged input. Measured with
+Middle squares of 512 pixels of the {held_out} photographs kept aside, degraded x4; PSNR and SSIM of Y, NIQE,
+consistency and colour drift as `seesr evaluate` measures them; gain: PSNR over bicubic enlargement. Measured with
 `python benchmarks/quality.py DIR --held-out`. Clean squares through the VAE and back: {vae:.2f} dB.
 
 ## What it cannot do

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from seesr_cli.catalogue import MINIATURE
+from seesr_cli.evaluate.fidelity import psnr
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.restore.tag import Reader, Reading, Tag
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.training import evaluation, teacher
-from seesr_cli.training.measures import f1, quality
-from seesr_cli.training.photographs import Photograph
-from seesr_cli.training.teacher import Example
+from seesr_cli.training.photographs import Photograph, in_8_bits
+from seesr_cli.training.teacher import Example, f1
 
 GUIDANCE_SIDE = 256
 """Side of the squares on which the worth of tags and embedding is measured."""
@@ -54,12 +54,12 @@ def measure(
 
 
 def _vae(upscaler: Upscaler, held_out: Sequence[Photograph]) -> float:
-    """Return the mean PSNR of clean squares that go through the VAE and back, in dB."""
+    """Return the mean PSNR of Y of clean squares that go through the VAE and back, in dB."""
     values = []
     for trial in evaluation.trials(held_out):
         if trial.strength == evaluation.TRIED[0]:
             latent = upscaler.coder.encode(trial.clean[None], lambda shape: torch.zeros(shape))
-            values.append(quality(upscaler.coder.decode(latent)[0], trial.clean).psnr)
+            values.append(psnr(in_8_bits(upscaler.coder.decode(latent)[0]), in_8_bits(trial.clean)))
     return mean(values)
 
 

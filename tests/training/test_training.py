@@ -4,19 +4,22 @@ import copy
 from collections.abc import Sequence
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from seesr_cli.catalogue import PUBLISHED_TAGGER
+from seesr_cli.evaluate import fidelity
+from seesr_cli.evaluate.consistency import consistency
 from seesr_cli.models.graft import TwoReadings, build_controlnet, build_unet
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.training import autoencoder, dape, evaluation, lora, objective, pairs, photographs, restorer
 from seesr_cli.training import teacher as tagger
 from seesr_cli.training.autoencoder import AutoencoderRecipe
 from seesr_cli.training.degradation import MILD
-from seesr_cli.training.measures import f1, quality
 from seesr_cli.training.optimise import Average, rate
 from seesr_cli.training.photographs import Photograph
 from seesr_cli.training.restorer import Networks, Pair
@@ -301,19 +304,28 @@ def test_no_photograph_is_both_trained_on_and_kept_aside() -> None:
     assert not {each.name for each in split.training} & {each.name for each in split.held_out}
 
 
-def test_quality_and_f1_are_what_their_formulas_say() -> None:
-    clean = torch.full((3, 32, 32), 100 / 255)
-    result = quality(torch.full((3, 32, 32), 110 / 255), clean)
-    assert result.psnr == pytest.approx(20 * torch.log10(torch.tensor(255 / 10)).item(), abs=1e-3)
-    assert result.drift == pytest.approx(10)
+def test_f1_is_what_its_formula_says() -> None:
     fired, truth = torch.tensor([[True, True, False]]), torch.tensor([[True, False, True]])
-    assert f1(fired, truth, torch.tensor([[True, True, True]])) == 0.5
-    assert f1(fired, truth, torch.tensor([[True, False, False]])) == 1.0
+    assert tagger.f1(fired, truth, torch.tensor([[True, True, True]])) == 0.5
+    assert tagger.f1(fired, truth, torch.tensor([[True, False, False]])) == 1.0
 
 
-def test_bicubic_against_itself_gains_nothing() -> None:
-    outcomes = list(evaluation.compare(PHOTOGRAPHS, lambda degraded: pairs.enlarge(degraded, 4), size=64))
+def test_each_method_is_measured_as_evaluate_does_and_bicubic_against_itself_gains_nothing() -> None:
+    made = list(evaluation.trials(PHOTOGRAPHS, size=64))
+    outcomes = [evaluation.judge(trial, pairs.enlarge(trial.degraded, 4)) for trial in made]
     assert len(outcomes) == 6
-    for summary in evaluation.summarise(outcomes):
-        assert summary.squares == 3
-        assert (summary.gain, summary.worst, summary.shift) == (0, 0, 0)
+    for trial, outcome in zip(made, outcomes, strict=True):
+        clean, source = photographs.in_8_bits(trial.clean), photographs.in_8_bits(trial.degraded)
+        lanczos = np.asarray(Image.fromarray(source).resize((64, 64), Image.Resampling.LANCZOS))
+        departs = consistency(lanczos, source)
+        told = outcome.methods["Lanczos"]
+        assert (told.psnr, told.ssim) == (fidelity.psnr(lanczos, clean), fidelity.ssim(lanczos, clean))
+        assert (told.niqe, told.consistency, told.drift) == (None, departs.psnr, departs.drift)
+        assert len({quality.consistency for quality in outcome.methods.values()}) == 3
+    summaries = evaluation.summarise(outcomes)
+    assert [each.method for each in summaries] == 2 * list(evaluation.METHODS)
+    assert {each.squares for each in summaries} == {3}
+    for bicubic, restored in (summaries[0:4:3], summaries[4:8:3]):
+        assert restored == bicubic._replace(method="restored")
+        assert (restored.gain, restored.worst) == (0, 0)
+    assert evaluation.table(summaries).count("\n") == 9

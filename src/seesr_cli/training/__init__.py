@@ -7,7 +7,7 @@ objective.py     the loss of a denoiser as a choice, and what learns
 lora.py          low-rank updates of linear layers: put on, published names, folded in
 stages.py        DAPE and SeeSR as the engine sees them: loss, files, export
 engine.py        the run on any number of devices · checkpoint.py · validation.py · page.py
-optimise.py      learning rates, AdamW, averaged weights · measures.py: PSNR, SSIM, F1
+optimise.py      learning rates, AdamW, averaged weights
 
 In memory, for models of a few million weights: photographs.py, pairs.py, restorer.py (the SeeSR stage), dape.py,
 teacher.py (a tagger from labels), autoencoder.py (a VAE), textures.py, attributes.py, evaluation.py

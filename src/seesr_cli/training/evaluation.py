@@ -1,21 +1,28 @@
-"""A restorer against bicubic enlargement, on photographs degraded by chance that is the same for everyone."""
+"""A restorer against enlargement without a network, on photographs degraded by chance that is the same for everyone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import mean
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image, ImageFilter
 from torch import Tensor
 
+from ..evaluate.consistency import consistency
+from ..evaluate.fidelity import psnr, ssim
+from ..evaluate.niqe import niqe
+from ..evaluate.pixels import Pixels
 from .degradation import STRENGTHS, Strength, degrade
-from .measures import Quality, quality
 from .pairs import enlarge
-from .photographs import Photograph, unit
-
-Restore = Callable[[Tensor], Tensor]
-"""Restores a degraded [3, h, w] picture in [0, 1] to [3, 4h, 4w]."""
+from .photographs import Photograph, in_8_bits, unit
 
 TRIED = (Strength.MILD, Strength.STRONG)
+
+METHODS = ("bicubic", "Lanczos", "bicubic, sharpened", "restored")
+
+SHARPENING = ImageFilter.UnsharpMask(radius=2, percent=100, threshold=0)
+"""What people do without a network: an unsharp mask of 2 pixels and 100 % over the enlarged picture."""
 
 
 class Trial(NamedTuple):
@@ -27,36 +34,47 @@ class Trial(NamedTuple):
     degraded: Tensor
 
 
-class Outcome(NamedTuple):
-    """How near the enlarged and the restored picture are to the clean one.
+class Quality(NamedTuple):
+    """What `seesr evaluate` measures of a result: psnr and ssim of Y, niqe, consistency in dB, drift in 255ths.
 
-    shift: the largest difference of a colour's mean between restored and enlarged, in 255ths.
+    niqe is None where the square is too small for it.
     """
+
+    psnr: float
+    ssim: float
+    niqe: float | None
+    consistency: float
+    drift: float
+
+
+class Outcome(NamedTuple):
+    """How good each of METHODS is on one square."""
 
     name: str
     strength: Strength
-    bicubic: Quality
-    restored: Quality
-    shift: float
+    methods: dict[str, Quality]
 
-    @property
-    def gain(self) -> float:
-        """Restored over bicubic, in dB."""
-        return self.restored.psnr - self.bicubic.psnr
+    def gain(self, method: str) -> float:
+        """Return the PSNR of `method` over that of bicubic enlargement, in dB."""
+        return self.methods[method].psnr - self.methods["bicubic"].psnr
 
 
 class Summary(NamedTuple):
-    """Means over the squares of one strength; worst is the smallest gain, shift the largest shift of colour."""
+    """Means of one method over the squares of one strength; worst: the smallest gain over bicubic; drift: the largest.
+
+    niqe is None where no square was large enough for it.
+    """
 
     strength: Strength
+    method: str
     squares: int
-    bicubic_psnr: float
-    restored_psnr: float
+    psnr: float
     gain: float
     worst: float
-    bicubic_ssim: float
-    restored_ssim: float
-    shift: float
+    ssim: float
+    niqe: float | None
+    consistency: float
+    drift: float
 
 
 def trials(photographs: Sequence[Photograph], size: int = 512, seed: int = 0) -> Iterator[Trial]:
@@ -72,49 +90,60 @@ def trials(photographs: Sequence[Photograph], size: int = 512, seed: int = 0) ->
 
 
 def judge(trial: Trial, restored: Tensor) -> Outcome:
-    """Return how `restored`, [3, S, S] in [0, 1], compares with bicubic enlargement."""
-    frame = enlarge(trial.degraded, 4)
-    shift = 255 * (restored.mean((1, 2)) - frame.mean((1, 2))).abs().max().item()
-    return Outcome(trial.name, trial.strength, quality(frame, trial.clean), quality(restored, trial.clean), shift)
+    """Return how `restored`, [3, S, S] in [0, 1], compares with enlargement without a network."""
+    source, clean = in_8_bits(trial.degraded), in_8_bits(trial.clean)
+    frame = in_8_bits(enlarge(trial.degraded, 4))
+    size = frame.shape[1], frame.shape[0]
+    made = (
+        frame,
+        np.asarray(Image.fromarray(source).resize(size, Image.Resampling.LANCZOS)),
+        np.asarray(Image.fromarray(frame).filter(SHARPENING)),
+        in_8_bits(restored),
+    )
+    methods = {method: _quality(result, clean, source) for method, result in zip(METHODS, made, strict=True)}
+    return Outcome(trial.name, trial.strength, methods)
 
 
-def compare(photographs: Sequence[Photograph], restore: Restore, size: int = 512, seed: int = 0) -> Iterator[Outcome]:
-    """Yield an outcome for each square and strength."""
-    for trial in trials(photographs, size, seed):
-        yield judge(trial, restore(trial.degraded))
+def _quality(result: Pixels, clean: Pixels, source: Pixels) -> Quality:
+    departs = consistency(result, source)
+    return Quality(psnr(result, clean), ssim(result, clean), niqe(result), departs.psnr, departs.drift)
 
 
 def summarise(outcomes: Sequence[Outcome]) -> list[Summary]:
-    """Return one summary per strength."""
+    """Return one summary per strength and method."""
     summaries = []
     for strength in TRIED:
         some = [outcome for outcome in outcomes if outcome.strength == strength]
-        summaries.append(
-            Summary(
-                strength=strength,
-                squares=len(some),
-                bicubic_psnr=mean(outcome.bicubic.psnr for outcome in some),
-                restored_psnr=mean(outcome.restored.psnr for outcome in some),
-                gain=mean(outcome.gain for outcome in some),
-                worst=min(outcome.gain for outcome in some),
-                bicubic_ssim=mean(outcome.bicubic.ssim for outcome in some),
-                restored_ssim=mean(outcome.restored.ssim for outcome in some),
-                shift=max(outcome.shift for outcome in some),
+        for method in METHODS:
+            values = [outcome.methods[method] for outcome in some]
+            natural = [value.niqe for value in values if value.niqe is not None]
+            summaries.append(
+                Summary(
+                    strength=strength,
+                    method=method,
+                    squares=len(some),
+                    psnr=mean(value.psnr for value in values),
+                    gain=mean(outcome.gain(method) for outcome in some),
+                    worst=min(outcome.gain(method) for outcome in some),
+                    ssim=mean(value.ssim for value in values),
+                    niqe=mean(natural) if natural else None,
+                    consistency=mean(value.consistency for value in values),
+                    drift=max(value.drift for value in values),
+                )
             )
-        )
     return summaries
 
 
 def table(summaries: Sequence[Summary]) -> str:
     """Return the summaries as a table in Markdown."""
     rows = [
-        "| degraded | squares | bicubic | restored | gain | worst gain | SSIM bicubic | SSIM restored | colour shift |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| degraded | squares | method | PSNR | gain | worst gain | SSIM | NIQE | consistency | largest drift |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     rows += [
-        f"| {each.strength} | {each.squares} | {each.bicubic_psnr:.2f} dB | {each.restored_psnr:.2f} dB "
-        f"| {each.gain:+.2f} dB | {each.worst:+.2f} dB | {each.bicubic_ssim:.4f} | {each.restored_ssim:.4f} "
-        f"| {each.shift:.2f} / 255 |"
+        f"| {each.strength} | {each.squares} | {each.method} | {each.psnr:.2f} dB | {each.gain:+.2f} dB "
+        f"| {each.worst:+.2f} dB | {each.ssim:.4f} | {'-' if each.niqe is None else f'{each.niqe:.2f}'} "
+        f"| {each.consistency:.2f} dB | {each.drift:.2f} / 255 |"
         for each in summaries
     ]
     return "\n".join(rows)

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..evaluate.pixels import Pixels
+
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 
 
@@ -76,3 +78,8 @@ def turn(pixels: Tensor, way: int) -> Tensor:
 def unit(pixels: Tensor) -> Tensor:
     """Return uint8 pixels as float32 in [0, 1]."""
     return pixels.to(torch.float32) / 255.0
+
+
+def in_8_bits(pixels: Tensor) -> Pixels:
+    """Return [3, H, W] pixels in [0, 1] as [H, W, 3] of 8 bits."""
+    return (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()

@@ -103,3 +103,10 @@ def best_thresholds(
     best = (score >= score.amax(0) - 1e-6).to(torch.float32)
     middle = (best * candidates[:, None]).sum(0) / best.sum(0)
     return torch.where(truth.any(0), middle, torch.tensor(0.5))
+
+
+def f1(fired: Tensor, truth: Tensor, known: Tensor) -> float:
+    """Return F1 over all labels of all pictures together (micro); all three are booleans [pictures, labels]."""
+    fired, truth = fired & known, truth & known
+    total = (fired.sum() + truth.sum()).item()
+    return 2 * (fired & truth).sum().item() / total if total else 0.0

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from ..errors import PictureUnreadable
 from ..evaluate.fidelity import psnr, ssim
-from ..evaluate.pixels import Pixels
 from .degradation import degrade
-from .photographs import unit
+from .photographs import in_8_bits, unit
 from .samples import Sample, cut, draw_numbers, spoil, stack
 from .sources import Source, chance, read
 from .stages import DapeStage, SeesrStage, Stage
@@ -59,20 +58,15 @@ def _restored(stage: SeesrStage, pictures: Sequence[Tensor], folder: Path, step:
         restored = upscaler.upscale(degraded, settings).pixels
         frame = F.interpolate(degraded[None], clean.shape[-2:], mode="bicubic").clamp(0, 1)[0]
         values.append(
-            [function(_in_8_bits(each), _in_8_bits(clean)) for each in (restored, frame) for function in (psnr, ssim)]
+            [function(in_8_bits(each), in_8_bits(clean)) for each in (restored, frame) for function in (psnr, ssim)]
         )
         rows.append(torch.cat([F.pad(each, (0, GAP), value=1.0) for each in (frame, restored, clean)], dim=2))
     folder.mkdir(parents=True, exist_ok=True)
     width = max(row.shape[2] for row in rows)
     strip = torch.cat([F.pad(row, (0, width - row.shape[2], 0, GAP), value=1.0) for row in rows], dim=1)
-    Image.fromarray(_in_8_bits(strip)).save(folder / f"step-{step:08d}.png")
+    Image.fromarray(in_8_bits(strip)).save(folder / f"step-{step:08d}.png")
     names = ("psnr_y", "ssim_y", "psnr_y_bicubic", "ssim_y_bicubic")
     return {name: sum(each) / len(values) for name, each in zip(names, zip(*values, strict=True), strict=True)}
-
-
-def _in_8_bits(pixels: Tensor) -> Pixels:
-    """Return [3, H, W] pixels in [0, 1] as [H, W, 3] of 8 bits."""
-    return (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
 @torch.no_grad()
