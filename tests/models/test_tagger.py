@@ -9,7 +9,7 @@ from transformers.models.swin.configuration_swin import SwinConfig
 from transformers.models.swin.modeling_swin import SwinModel
 
 from seesr_cli.catalogue import PUBLISHED_TAGGER
-from seesr_cli.models.swin import Swin
+from seesr_cli.models.swin import Swin, _apart, _places
 from seesr_cli.models.tagger import HeadLayer, Tagger
 
 SMALL = PUBLISHED_TAGGER | {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
@@ -58,3 +58,11 @@ def test_the_first_token_stands_for_the_mean_of_the_others() -> None:
     assert logits.shape == (2, 3)
     assert tokens.shape == (2, 145, 512)
     torch.testing.assert_close(tokens[:, 0], tokens[:, 1:].mean(1), atol=1e-5, rtol=1e-4)
+
+
+def test_a_network_that_was_built_without_numbers_leaves_none_of_its_kind_behind() -> None:
+    _places.cache_clear()
+    _apart.cache_clear()
+    with torch.device("meta"):
+        kept = [_places(4), _apart(8, 4, 2)]
+    assert {tensor.device.type for tensor in (*kept, _places(4), _apart(8, 4, 2))} == {"cpu"}

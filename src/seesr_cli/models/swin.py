@@ -172,7 +172,7 @@ def _grid(windows: Tensor, side: int, window: int) -> Tensor:
 @torch.inference_mode(False)  # what is kept serves training too
 def _places(window: int) -> Tensor:
     """Return which row of the table of biases each pair of pixels in a window reads, [window², window²]."""
-    line = torch.arange(window)
+    line = torch.arange(window, device="cpu")  # kept for networks on any device
     down, across = (axis.flatten() for axis in torch.meshgrid(line, line, indexing="ij"))
     rows, columns = (axis[:, None] - axis[None, :] + window - 1 for axis in (down, across))
     return rows * (2 * window - 1) + columns
@@ -182,7 +182,7 @@ def _places(window: int) -> Tensor:
 @torch.inference_mode(False)  # what is kept serves training too
 def _apart(side: int, window: int, shift: int) -> Tensor:
     """Return what keeps pixels apart that were not neighbours before the grid was rolled, [count, window², window²]."""
-    line = torch.arange(side)
+    line = torch.arange(side, device="cpu")
     regions = (line >= side - window).long() + (line >= side - shift).long()
     names = _windows((3 * regions[:, None] + regions[None, :]).view(1, side, side, 1), window).squeeze(-1)
     return (names[:, None, :] != names[:, :, None]) * APART
