@@ -16,6 +16,7 @@ from PIL import Image
 
 from seesr_cli.catalogue import MODELS
 from seesr_cli.cli import main
+from seesr_cli.machine import available
 from seesr_cli.settings import ModelName, Settings
 
 
@@ -328,6 +329,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(seesr: Seesr, monkeypa
     assert re.search(r"2 to do: (about|time known) .* at most \d+ kB of disk\.", ran.err)
     assert not Path("out").exists()
     monkeypatch.delenv("SEESR_WEIGHTS")
+    monkeypatch.setattr(available, "unclaimed", lambda: 64 * 10**9)
     ran = seesr("in/a.png", "--dry-run", "--json", "--dtype", "fp32")
     (plan,) = map(json.loads, ran.out.splitlines())
     assert (ran.code, plan["event"], plan["output"]) == (0, "planned", "in/a_x4.png")

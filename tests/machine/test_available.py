@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+import gpu
 import peak
 from seesr_cli.machine import available
-from seesr_cli.machine.device import choose
+from seesr_cli.machine.device import MOST_TILES, NUMBERS_A_PIXEL, Place, tiles_a_call
 from seesr_cli.machine.share import Share
 from seesr_cli.vae import plan
 
-CPU = choose("cpu", "fp32")
+CPU = torch.device("cpu")
 MIB = 2**20
 
 
@@ -111,3 +112,46 @@ def test_of_a_machine_that_says_nothing_the_installed_memory_is_known(
     assert installed is not None
     assert available.room(CPU, tmp_path).host == installed
     assert installed // 8 < plan.free(torch.device("cpu")) < installed // 2
+
+
+def test_what_the_allocator_keeps_is_free_and_what_a_graph_s_pool_keeps_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = (gpu.Segment(900, 300), gpu.Segment(5000, 100, gpu.GRAPH), gpu.Segment(70000, 0, device=1))
+    gpu.put(monkeypatch, 4000, *segments)
+    assert available.free_on(torch.device("cuda", 0)) == 4000 + 600
+    assert available.free_on(torch.device("cuda")) == 4000 + 600  # the current one
+    assert available.free_on(torch.device("cuda", 1)) == 4000 + 70000
+
+
+def test_only_what_the_driver_has_is_divided_among_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu.put(monkeypatch, 4000, gpu.Segment(900, 300))
+    assert available.free_on(torch.device("cuda", 0), Share(host=8, device=4)) == 1000 + 600
+
+
+def test_an_allocator_that_does_not_name_pools_is_asked_for_its_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu.put(monkeypatch, 4000, gpu.Segment(900, 300), backend="cudaMallocAsync")
+    assert available.free_on(torch.device("cuda", 0)) == 4000 + 600
+
+
+def test_apple_s_gpu_has_what_it_recommends_less_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 900)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 300)
+    assert available.free_on(torch.device("mps"), Share(host=2)) == 300
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 1000)
+    assert available.free_on(torch.device("mps")) == 0
+
+
+def test_forecast_tiles_and_vae_have_one_number_for_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph's pool of 40 GiB changes none of the three; 4 GiB that the allocator keeps are free for all."""
+    place, gib = Place(torch.device("cuda", 0), torch.float16), 2**30
+    tile = NUMBERS_A_PIXEL * 2  # of one latent pixel and one row
+    gpu.put(monkeypatch, 8 * gib, gpu.Segment(10 * gib, 6 * gib), gpu.Segment(40 * gib, 0, gpu.GRAPH))
+    assert available.free_on(place.device) == 12 * gib
+    assert available.room(place.device, tmp_path).device == (12 + 6) * gib  # its own tensors included
+    assert available.room(place.device, tmp_path, Share(device=2)).device == (12 + 6) // 2 * gib
+    assert plan.free(place.device) == 8 * gib  # 80 %, as a power of two
+    fitting = 6 * gib // tile // 4
+    assert tiles_a_call(place, fitting, 1) == 4
+    assert tiles_a_call(place, fitting + 1, 1) == 3
+    assert tiles_a_call(place, 1, 1) == MOST_TILES

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import gpu
 from seesr_cli.catalogue import MODELS
 from seesr_cli.errors import UsageError
 from seesr_cli.machine.device import (
@@ -80,9 +81,7 @@ def test_a_small_network_has_one_thread_a_large_one_all_and_what_comes_after_wha
 
 
 def test_a_gpu_predicts_as_many_tiles_as_half_of_its_free_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    place, tile = Place(torch.device("cuda"), torch.float16), 64 * 64 * 2 * NUMBERS_A_PIXEL * 2
+    place, tile = Place(torch.device("cuda", 0), torch.float16), 64 * 64 * 2 * NUMBERS_A_PIXEL * 2
     for free, kept, used, tiles in ((0, 0, 0, 1), (6.5, 0, 0, 3), (6.5, 9.0, 5.0, 5), (99.0, 0, 0, MOST_TILES)):
-        for name, amount in (("memory_reserved", kept), ("memory_allocated", used)):
-            monkeypatch.setattr(torch.cuda, name, lambda _, amount=amount: int(amount * tile))
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (int(free * tile), 99 * tile))
+        gpu.put(monkeypatch, int(free * tile), gpu.Segment(int(kept * tile), int(used * tile)))
         assert tiles_a_call(place, 64 * 64, 2) == tiles

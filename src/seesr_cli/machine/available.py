@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .share import ALONE, Share
 
 if TYPE_CHECKING:
-    from .device import Place
+    import torch
 
 _MEMORY = Path("/proc/meminfo")
 _GROUPS = Path("/sys/fs/cgroup")
@@ -19,11 +19,14 @@ _LIMITS = (  # version 2, version 1: where the groups are, the limit, what is us
 )
 _QUOTAS = (("", ("cpu.max",)), ("cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")))  # time, and of how much time
 
+ASSUMED = 2**33
+"""Bytes of memory of a machine that does not say."""
+
 
 class Room(NamedTuple):
     """Bytes that are free; None where that cannot be known. On a CPU `device` is None: its memory is the host's.
 
-    host: for the whole of this process, what it has already included. share: what device and host are a part of.
+    device, host: for the whole of this process, what it has already included. share: what both are a part of.
     """
 
     device: int | None
@@ -36,14 +39,14 @@ class Room(NamedTuple):
         return self._replace(device=_times(self.device, self.share.device), host=_times(self.host, self.share.host))
 
 
-def room(place: "Place", folder: Path, share: Share = ALONE) -> Room:
-    """Return what is free on the device, in the host's memory, and on the disk of `folder` (or of where it will be).
+def room(device: "torch.device", folder: Path, share: Share = ALONE) -> Room:
+    """Return what is free on `device`, in the host's memory, and on the disk of `folder` (or of where it will be).
 
     share: the part of the first two that is counted.
     """
-    device, host = _device(place), _host()
+    on_device, host = _device(device), _host()
     return Room(
-        None if device is None else device // share.device,
+        None if on_device is None else on_device // share.device,
         None if host is None else host // share.host,
         _disk(folder),
         share,
@@ -60,13 +63,21 @@ def _times(free: int | None, count: int) -> int | None:
     return None if free is None else free * count
 
 
-def _device(place: "Place") -> int | None:
-    if place.device.type != "cuda":
-        return None
+def free_on(device: "torch.device", share: Share = ALONE) -> int:
+    """Return the bytes that new tensors of this process may still take on `device`.
+
+    On CUDA that is what the driver has, divided by the share, and what this process's allocator holds without using it.
+    Of a host that does not say what is free, half of what it has is taken to be another's.
+    """
     import torch
 
-    free, _ = torch.cuda.mem_get_info(place.device)
-    return free + torch.cuda.memory_reserved(place.device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // share.device + _kept(device)
+    if device.type == "mps":
+        most, taken = torch.mps.recommended_max_memory(), torch.mps.driver_allocated_memory()
+        return max(0, most - taken) // share.host
+    left = unclaimed()
+    return ((installed() or ASSUMED) // 2 if left is None else left) // share.host
 
 
 def unclaimed() -> int | None:
@@ -86,6 +97,33 @@ def installed() -> int | None:
     with suppress(AttributeError, OSError, ValueError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
+
+
+def _device(device: "torch.device") -> int | None:
+    """Return what this process may have on the GPU in all, its tensors included."""
+    if device.type != "cuda":
+        return None
+    import torch
+
+    return free_on(device) + torch.cuda.memory_allocated(device)
+
+
+def _kept(device: "torch.device") -> int:
+    """Return the bytes that torch's CUDA allocator holds ready for the next tensor.
+
+    The pools of CUDA graphs are left out: a graph is replayed in its pool, and no other tensor gets a place there.
+    """
+    import torch
+
+    if torch.cuda.get_allocator_backend() != "native":  # CUDA's own allocator does not say what its pools hold
+        return torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
+    return sum(
+        int(segment["total_size"] - segment["allocated_size"])
+        for segment in segments
+        if segment["device"] == index and segment["segment_pool_id"] == (0, 0)
+    )
 
 
 def _host() -> int | None:

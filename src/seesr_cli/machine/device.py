@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..catalogue import DEFAULT_MODEL
 from ..errors import UsageError
+from .available import free_on
 from .precision import DTYPES, of_network, of_vae
 from .share import ALONE, Share
 
@@ -85,9 +86,8 @@ def tiles_a_call(place: Place, pixels: int, rows: int, share: Share = ALONE) -> 
     """
     if place.device.type != "cuda":
         return 1
-    free = torch.cuda.mem_get_info(place.device)[0] // share.device
-    free += torch.cuda.memory_reserved(place.device) - torch.cuda.memory_allocated(place.device)  # kept for later use
-    return max(1, min(MOST_TILES, free // 2 // (pixels * rows * NUMBERS_A_PIXEL * place.dtype.itemsize)))
+    tile = pixels * rows * NUMBERS_A_PIXEL * place.dtype.itemsize
+    return max(1, min(MOST_TILES, free_on(place.device, share) // 2 // tile))
 
 
 def layout(place: Place) -> torch.memory_format:

@@ -39,7 +39,7 @@ def foresee(
     from ..machine.available import room
 
     multiple = counts.networks(request.model, weights).multiple
-    there = room(place, jobs[0].target.parent if jobs and jobs[0].target else Path(), share)
+    there = room(place.device, jobs[0].target.parent if jobs and jobs[0].target else Path(), share)
     for job in jobs:
         if job.source.stream:
             continue

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import ResourcesError, UsageError
-from ..machine.available import unclaimed
+from ..machine.available import free_on, unclaimed
 from . import checkpoint as checkpoints
 from . import page, validation
 from .checkpoint import Checkpoint
@@ -326,7 +326,7 @@ def _micro(share: int, device: torch.device) -> int:
     """
     most = FEW
     if device.type == "cuda":
-        most = max(1, int(torch.cuda.mem_get_info(device)[0] // 3 * 2 // 5e9))
+        most = max(1, int(free_on(device) // 3 * 2 // 5e9))
     return max(each for each in range(1, share + 1) if share % each == 0 and each <= most)
 
 
@@ -382,7 +382,7 @@ def _check_room(memory: int, learning: int, free: int) -> None:
 
 
 def _free(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else unclaimed() or sys.maxsize
+    return free_on(device) if device.type == "cuda" else unclaimed() or sys.maxsize
 
 
 def export(run: Path, to: Path, step: int | None, averaged: bool, weights: Path | None) -> int:

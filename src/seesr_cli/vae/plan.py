@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..machine.available import installed, unclaimed
+from ..machine.available import free_on
 from ..machine.share import ALONE, Share
 from ..sizes import Size
 from .attention import GLOBAL, QUERIES, coarseness
@@ -16,9 +16,6 @@ from .steps import Attention, Box, Layer, grid
 
 SPARED = 0.8
 """Of the free memory: what is taken when nobody says."""
-
-ASSUMED = 2**33
-"""Bytes of memory of a machine that does not say."""
 
 BAND = 2**25
 """Bytes that a band works with on a CPU at most: blocks of up to 32 MiB are used again by malloc, and not cleared."""
@@ -92,16 +89,7 @@ def free(device: torch.device, share: Share = ALONE) -> int:
 
     It is a power of two, so that it is the same from run to run.
     """
-    parts = share.device if device.type == "cuda" else share.host
-    if device.type == "cuda":
-        available = torch.cuda.mem_get_info(device)[0]
-    elif device.type == "mps":
-        available = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    else:
-        left = unclaimed()
-        # Where the system says only what there is in all, half of that is another's.
-        available = (installed() or ASSUMED) // 2 if left is None else left
-    return 2 ** int(math.log2(max(1, SPARED * available / parts)))
+    return 2 ** int(math.log2(max(1, SPARED * free_on(device, share))))
 
 
 class _Rests(NamedTuple):
