@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+import attributes
+import textures
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from words import HAND_LABELS, labels
 
-from seesr_cli.training import attributes, textures
 from seesr_cli.training.degradation import Degradation, degrade
 from seesr_cli.training.pairs import whole
 from seesr_cli.training.photographs import Photograph, crop, draw, turn, unit

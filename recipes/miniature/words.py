@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
+import attributes
+import textures
 from tokenizers.pre_tokenizers import ByteLevel
 
 from seesr_cli.settings import NEGATIVE_PROMPT, QUALITY_WORDS
-from seesr_cli.training import attributes, textures
 
 HAND_LABELS: dict[str, list[str]] = json.loads((Path(__file__).parent / "labels.json").read_text(encoding="utf-8"))
 """What each photograph of the recipe shows, seen by eye: file name without ending -> labels."""

@@ -10,5 +10,5 @@ engine.py        the run on any number of devices · checkpoint.py · validation
 optimise.py      learning rates, AdamW, averaged weights
 
 In memory, for models of a few million weights: photographs.py, pairs.py, restorer.py (the SeeSR stage), dape.py,
-teacher.py (a tagger from labels), autoencoder.py (a VAE), textures.py, attributes.py, evaluation.py
+teacher.py (a tagger from labels), autoencoder.py (a VAE), evaluation.py
 """
