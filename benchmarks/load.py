@@ -78,8 +78,9 @@ def naive(folder: Path) -> dict[str, float]:
     from transformers.models.clip.configuration_clip import CLIPTextConfig
     from transformers.models.clip.modeling_clip import CLIPTextModel
 
-    from seesr_cli.catalogue import PUBLISHED_TAGGER, SEESR
+    from seesr_cli.catalogue import SEESR
     from seesr_cli.models import keys
+    from seesr_cli.models.configs import PUBLISHED_TAGGER
     from seesr_cli.models.graft import build_controlnet, build_unet
     from seesr_cli.models.load import tag_names
     from seesr_cli.models.tagger import Tagger

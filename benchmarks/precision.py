@@ -35,10 +35,11 @@ from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-from seesr_cli.catalogue import MINIATURE, PUBLISHED_TAGGER
+from seesr_cli.catalogue import MINIATURE
 from seesr_cli.image import read
 from seesr_cli.machine.device import choose
 from seesr_cli.models import load
+from seesr_cli.models.configs import PUBLISHED_TAGGER
 from seesr_cli.models.graft import Guide, build_controlnet, build_unet, digest
 from seesr_cli.models.predict import Residuals, noise, residuals
 from seesr_cli.models.tagger import Tagger

@@ -21,11 +21,11 @@ from PIL import Image
 from torch import Tensor
 
 from seesr_cli.catalogue import MODELS, PRESETS, SEESR, preset
-from seesr_cli.forecast import counts as costs
 from seesr_cli.forecast.estimate import forecast
 from seesr_cli.image import read
 from seesr_cli.machine.available import Room
 from seesr_cli.machine.device import choose
+from seesr_cli.models import configs
 from seesr_cli.models.graft import Guide
 from seesr_cli.models.load import load_schedule_config
 from seesr_cli.restore.denoise import Predictor, controlled, denoise, guided, tiled, watched, within
@@ -137,7 +137,7 @@ def main(
 def operations(name: Preset, side: int) -> float:
     """Return the floating-point operations of a whole picture of the published model, of `side` pixels a side."""
     settings = replace(SEESR.defaults, **preset(name, SEESR))
-    stations = sizes((side // 4, side // 4), settings, costs.networks(SEESR).multiple)
+    stations = sizes((side // 4, side // 4), settings, configs.networks(SEESR).multiple)
     return forecast(stations, settings, SEESR, choose("cpu", "fp32"), NO_ROOM).operations
 
 
@@ -146,7 +146,7 @@ def guided_at() -> frozenset[int]:
 
     The miniature's own schedule has hardly any noise, so that these timesteps stand for the levels.
     """
-    every = {**costs.networks(SEESR).schedule, "steps_offset": 0}
+    every = {**configs.networks(SEESR).schedule, "steps_offset": 0}
     return schedule(every, every["num_train_timesteps"]).within(*PRESETS["fast"]["guidance_within"])
 
 

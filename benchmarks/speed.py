@@ -39,10 +39,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import load as loading
-from seesr_cli.catalogue import MINIATURE, PUBLISHED_TAGGER
+from seesr_cli.catalogue import MINIATURE
 from seesr_cli.forecast import counts
 from seesr_cli.machine.device import Place, choose, layout
 from seesr_cli.machine.graphs import WORTH, Compute, Graphs, Run, straight
+from seesr_cli.models import configs
 from seesr_cli.models.graft import Guide, TwoReadings, build_controlnet, build_unet
 from seesr_cli.models.load import load_controlnet, load_unet, load_vae
 from seesr_cli.models.tagger import Tagger
@@ -488,11 +489,11 @@ def make_vae(model: str, place: Place) -> AutoencoderKL:
     """Return the VAE of one model on `place`; that of real size is filled with seeded normals."""
     if model == "miniature":
         return load_vae(MINIATURE, locate(MINIATURE, None), place)
-    levels = len(counts.VAE["block_out_channels"])
+    levels = len(configs.VAE["block_out_channels"])
     down, up = ("DownEncoderBlock2D",) * levels, ("UpDecoderBlock2D",) * levels
     with torch.device("meta"):
         # The published size of samples, which is that of diffusers' tiles.
-        vae = AutoencoderKL(**counts.VAE, down_block_types=down, up_block_types=up, sample_size=768)
+        vae = AutoencoderKL(**configs.VAE, down_block_types=down, up_block_types=up, sample_size=768)
     return fill(vae, place)
 
 
@@ -568,7 +569,7 @@ def vae_case(
 def tagger_case(place: Place, rounds: int) -> dict[str, Any]:
     """Time the tagger of real size: the published code runs it once for the tags and once for the tokens."""
     with torch.device("meta"):
-        tagger = Tagger(PUBLISHED_TAGGER, LABELS)
+        tagger = Tagger(configs.PUBLISHED_TAGGER, LABELS)
     tagger = fill(tagger, place)
     pixels = torch.rand(1, 3, tagger.side, tagger.side).to(place.device, place.dtype)
     walls: dict[str, list[float]] = {"plain": [], "ours": []}

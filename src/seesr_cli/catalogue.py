@@ -76,27 +76,6 @@ MINIATURE = Model(
     defaults=Settings(steps=1, guidance=1.0, colour="wavelet", tile=160, overlap=16),
 )
 
-PUBLISHED_TAGGER: dict[str, Any] = {
-    "image_res": 384,
-    "patch_size": 4,
-    "window_size": 12,
-    "embed_dim": 192,
-    "depths": [2, 2, 18, 2],
-    "num_heads": [6, 12, 24, 48],
-    "mlp_ratio": 4,
-    "tagging_head": {
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 2,
-        "encoder_width": 512,
-        "layer_norm_eps": 1e-12,
-    },
-    "lora_rank": 8,
-    "lora_alpha": 1,
-}
-"""The sizes of RAM Swin-L and of DAPE's LoRA; a `tagger_config.json` of the same form gives others."""
-
 MODELS: dict[ModelName, Model] = {"seesr": SEESR, "turbo": TURBO, "miniature": MINIATURE}
 DEFAULT_MODEL: ModelName = "seesr"
 

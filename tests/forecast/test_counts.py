@@ -12,10 +12,10 @@ from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel
 
 import real
-from seesr_cli.catalogue import MINIATURE, PUBLISHED_TAGGER, SEESR, TURBO, Model
-from seesr_cli.errors import WeightsInvalid
+from seesr_cli.catalogue import MINIATURE, SEESR, Model
 from seesr_cli.forecast import counts
 from seesr_cli.models import graft
+from seesr_cli.models.configs import PUBLISHED_TAGGER, networks
 from seesr_cli.models.tagger import Tagger
 
 REAL = Path(__file__).parents[1] / "golden" / "real"
@@ -35,7 +35,7 @@ def counted(network: torch.nn.Module, *inputs: Any, **named: Any) -> tuple[int, 
 @pytest.mark.parametrize("model", [MINIATURE, SEESR], ids=lambda model: model.name)
 @pytest.mark.parametrize("size", [(64, 64), (72, 96)])
 def test_a_step_costs_what_pytorch_counts(model: Model, size: tuple[int, int]) -> None:
-    found = counts.networks(model)
+    found = networks(model)
     words, image = (77, found.text["hidden_size"]), (145, found.tagger["tagging_head"]["encoder_width"])
     with torch.device("meta"):
         bundled = model.bundled
@@ -58,7 +58,7 @@ def test_a_step_costs_what_pytorch_counts(model: Model, size: tuple[int, int]) -
 
 @pytest.mark.parametrize("model", [MINIATURE, SEESR], ids=lambda model: model.name)
 def test_the_other_parts_cost_what_pytorch_counts(model: Model) -> None:
-    found = counts.networks(model)
+    found = networks(model)
     config = dict(found.vae) if model.bundled else real.VAE_CONFIG
     text = dict(found.text) if model.bundled else real.TEXT_CONFIG
     with torch.device("meta"):
@@ -80,7 +80,7 @@ def test_the_other_parts_cost_what_pytorch_counts(model: Model) -> None:
 
 def test_the_published_networks_cost_what_was_counted_on_them() -> None:
     """In GF, counted on the published classes; the whole guided step by its fitted formula."""
-    found, given = counts.networks(SEESR), counts.Guide((77, 1024), (145, 512))
+    found, given = networks(SEESR), counts.Guide((77, 1024), (145, 512))
     for side, unet, controlnet in ((64, 1193, 442), (96, 3364, 1266)):
         drawn = counts.unet(found.unet, (side, side), given).operations / 1e9
         control = counts.controlnet(found.controlnet, (side, side), 8, given).operations / 1e9
@@ -92,40 +92,7 @@ def test_the_published_networks_cost_what_was_counted_on_them() -> None:
     assert counts.text(found.text).operations / 1e9 == pytest.approx(45, rel=0.01)
 
 
-def test_the_sizes_that_are_written_down_are_those_of_the_published_files() -> None:
-    for part, config in (("unet", counts.UNET), ("controlnet", counts.CONTROLNET)):
-        assert config.items() <= published(part).items()
-    assert counts.VAE.items() <= real.VAE_CONFIG.items()
-    assert counts.TEXT.items() <= real.TEXT_CONFIG.items()
-    head = counts.TAGGER["tagging_head"]
-    assert head.items() <= PUBLISHED_TAGGER["tagging_head"].items()
-    assert {**counts.TAGGER, "tagging_head": None, "labels": None}.items() <= {
-        **PUBLISHED_TAGGER,
-        "tagging_head": None,
-        "labels": None,
-    }.items()
-    assert counts.networks(TURBO).unet == counts.networks(SEESR).unet
-
-
 def test_attention_of_the_vae_does_not_grow_with_the_square_of_large_pictures() -> None:
-    found = counts.networks(SEESR)
+    found = networks(SEESR)
     small, large = (counts.decoder(found.vae, (side, side)).operations for side in (512, 1024))
     assert large == pytest.approx(4 * small, rel=0.01)
-
-
-def test_configurations_of_a_folder_count_before_the_published_ones(tmp_path: Path) -> None:
-    (tmp_path / "seesr" / "unet").mkdir(parents=True)
-    config = tmp_path / "seesr" / "unet" / "config.json"
-    config.write_text(json.dumps(published("unet") | {"block_out_channels": [32, 32, 64, 64]}))
-    found = counts.networks(SEESR, tmp_path)
-    assert found.unet["block_out_channels"] == [32, 32, 64, 64]
-    assert found.controlnet == counts.CONTROLNET
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{"])
-def test_a_damaged_configuration_is_named(tmp_path: Path, content: str) -> None:
-    config = tmp_path / "seesr" / "unet" / "config.json"
-    config.parent.mkdir(parents=True)
-    config.write_text(content)
-    with pytest.raises(WeightsInvalid, match=str(config)):
-        counts.networks(SEESR, tmp_path)

@@ -13,12 +13,13 @@ import pytest
 import peak
 from seesr_cli.catalogue import MINIATURE, SEESR, Model
 from seesr_cli.errors import ResourcesError
-from seesr_cli.forecast import counts
-from seesr_cli.forecast.estimate import Forecast, check, forecast, remember
+from seesr_cli.forecast.check import check
+from seesr_cli.forecast.estimate import Forecast, forecast, remember
 from seesr_cli.forecast.rates import Phases
 from seesr_cli.machine.available import Room
 from seesr_cli.machine.device import choose
 from seesr_cli.machine.share import Share
+from seesr_cli.models.configs import networks
 from seesr_cli.settings import Format
 from seesr_cli.sizes import sizes
 
@@ -42,7 +43,7 @@ def of(
     **changed: Any,
 ) -> Forecast:
     settings = replace(model.defaults, **changed)
-    stations = sizes(picture, settings, counts.networks(model).multiple)
+    stations = sizes(picture, settings, networks(model).multiple)
     return forecast(stations, settings, model, choose("cpu", dtype), room, None, kind, bits, batch_size=batch_size)
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from conftest import OWN_GOLDEN
-from seesr_cli.catalogue import PUBLISHED_TAGGER
 from seesr_cli.models import keys
+from seesr_cli.models.configs import PUBLISHED_TAGGER
 from seesr_cli.models.tagger import Tagger
 
 RANK = 8

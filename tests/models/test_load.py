@@ -142,7 +142,7 @@ def test_a_tokenizer_that_is_not_whole_is_refused(weights: Path, name: str) -> N
 
 def test_a_config_that_is_not_json_is_named(weights: Path) -> None:
     (weights / "seesr/unet/config.json").write_text("{")
-    with pytest.raises(WeightsInvalid, match=r"config\.json: not JSON"):
+    with pytest.raises(WeightsInvalid, match=r"config\.json: not readable as JSON"):
         load.load_unet(SEESR, weights, CPU)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from transformers.models.swin.configuration_swin import SwinConfig
 from transformers.models.swin.modeling_swin import SwinModel
 
-from seesr_cli.catalogue import PUBLISHED_TAGGER
+from seesr_cli.models.configs import PUBLISHED_TAGGER
 from seesr_cli.models.swin import Swin, _apart, _places
 from seesr_cli.models.tagger import HeadLayer, Tagger
 

@@ -11,9 +11,9 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from seesr_cli.catalogue import PUBLISHED_TAGGER
 from seesr_cli.evaluate import fidelity
 from seesr_cli.evaluate.consistency import consistency
+from seesr_cli.models.configs import PUBLISHED_TAGGER
 from seesr_cli.models.graft import TwoReadings, build_controlnet, build_unet
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.training import autoencoder, dape, evaluation, lora, objective, pairs, photographs, restorer

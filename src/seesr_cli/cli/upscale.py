@@ -233,7 +233,7 @@ def _tell_forecasts(
         report.plans(plans, wanted)
         report.total(plans, sum(each.words in MAKES_NOTHING for each in wanted))
     if plans:
-        from ..forecast.estimate import check
+        from ..forecast.check import check
 
         check([(plan.job.source.path, plan.forecast) for plan in plans], plans[0].forecast.case.room)
     return {plan.job.source.path: plan.forecast for plan in plans}

@@ -4,7 +4,6 @@
 measured (docs/decisions/0014).
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import ceil, log2, prod
@@ -12,18 +11,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ..catalogue import Model
-from ..errors import PictureError, ResourcesError
 from ..machine.available import Room
 from ..machine.device import Place, vae_place
-from ..machine.precision import DTYPES, has_bf16
-from ..machine.share import ALONE
+from ..models.configs import Networks, networks
 from ..sampling.schedule import schedule
 from ..sampling.tiles import grid, tilings
-from ..settings import EXACT_SIZES, Format, Settings
-from ..sizes import Size, Sizes, sizes
-from ..wording import bytes_in_words
+from ..settings import Format, Settings
+from ..sizes import Size, Sizes
 from . import counts, rates
-from .counts import Networks
 from .rates import Parts, Phases, Rates
 
 BASE = 600_000_000
@@ -162,8 +157,8 @@ def forecast(
     the result. batch_size: most tiles in one call, where that is asked for. Nothing is loaded or tried.
     Tiles in the place of "auto" are those of the least work that there is the memory for, else of the least memory.
     """
-    networks = counts.networks(model, weights)
-    return _forecast(Case(stations, settings, model, place, networks, room, kind, bits, alpha, batch_size))
+    found = networks(model, weights)
+    return of_case(Case(stations, settings, model, place, found, room, kind, bits, alpha, batch_size))
 
 
 def remember(planned: Forecast, taken: Phases) -> None:
@@ -174,33 +169,17 @@ def remember(planned: Forecast, taken: Phases) -> None:
     rates.remember(case.place, case.model.name, planned.rates, planned.seconds, taken)
 
 
-def check(planned: Sequence[tuple[Path, Forecast]], room: Room) -> None:
-    """Return if every picture fits the memory, and all results together the disk, or the room is not known.
-
-    Else raise ResourcesError: what is needed, what is there, and an option that makes it fit, tried out.
-    """
-    for path, picture in planned:
-        for what, needed, free in _memories(picture.least, room):
-            if free is not None and needed > free:
-                lack = f"{path} needs {bytes_in_words(needed)} of {what}, and {bytes_in_words(free)} are free"
-                raise ResourcesError(f"{lack}: {_advice(picture, room)}.")
-    disk = sum(picture.disk for _, picture in planned)
-    if room.disk is not None and disk > room.disk:
-        results = "The result takes" if len(planned) == 1 else f"The {len(planned)} results take"
-        lack = f"{results} up to {bytes_in_words(disk)} of disk, and {bytes_in_words(room.disk)} are free"
-        raise ResourcesError(f"{lack}: choose another disk with -o, or make room.")
-
-
-def _forecast(case: Case) -> Forecast:
+def of_case(case: Case) -> Forecast:
+    """Return what the picture of `case` will take."""
     networks, settings = case.networks, case.settings
     frame = case.sizes.padded
     latent = (frame[0] // networks.factor, frame[1] // networks.factor)
     if settings.tile == "auto":
         ways = [
-            _forecast(case._replace(settings=replace(settings, tile=tile, overlap=overlap)))
+            of_case(case._replace(settings=replace(settings, tile=tile, overlap=overlap)))
             for tile, overlap in tilings(latent, case.model.tilings)
         ]
-        return next((way for way in ways if _fits(way, case.room)), min(ways, key=lambda way: way.least))
+        return next((way for way in ways if fits(way, case.room)), min(ways, key=lambda way: way.least))
     laid = grid(latent, settings.tile, settings.overlap)
     tiles, side = laid.count, laid.tile
     prompts = _prompts(case)
@@ -312,47 +291,15 @@ def _disk(case: Case, latent: Size) -> int:
     return ceil(samples * deep * MOST_PER_SAMPLE[case.kind]) + kept + ABOUT
 
 
-def _memories(memory: Memory, room: Room) -> tuple[tuple[Literal["memory", "GPU memory"], int, int | None], ...]:
+def memories(memory: Memory, room: Room) -> tuple[tuple[Literal["memory", "GPU memory"], int, int | None], ...]:
+    """Return for each kind of memory its name, the bytes that are needed, and those that may be taken."""
+
     def left(free: int | None) -> int | None:
         return None if free is None else int(free * (1 - SPARE))
 
     return (("memory", memory.host, left(room.host)), ("GPU memory", memory.device, left(room.device)))
 
 
-def _fits(picture: Forecast, room: Room) -> bool:
-    return all(free is None or needed <= free for _, needed, free in _memories(picture.least, room))
-
-
-def _advice(picture: Forecast, room: Room) -> str:
-    """Return what to do about a picture that does not fit: the mildest change of one option that makes it fit."""
-    case = picture.case
-    settings = case.settings
-    assert settings.tile != "auto"  # a forecast has chosen
-    if room.share != ALONE and _fits(_forecast(case._replace(room=room.whole())), room.whole()):
-        return "use fewer --jobs or --devices, one picture at a time fits"
-    for size in range(case.batch_size - 1, 0, -1):
-        if _fits(_forecast(case._replace(batch_size=size)), room):
-            return f"use --batch-size {size}, which fits"
-    for side in range((max(picture.side) - 1) // 8 * 8, max(15, settings.overlap), -8):
-        if side < settings.tile and _fits(_forecast(case._replace(settings=replace(settings, tile=side))), room):
-            return f"use --tile {side}, which fits"
-    if case.place.device.type == "cpu" and case.place.dtype == DTYPES["fp32"]:
-        half = _forecast(case._replace(place=case.place._replace(dtype=DTYPES["bf16"])))
-        # Without instructions for it a CPU takes days for what would take hours.
-        measured = half.timed and picture.timed
-        served = half.total_seconds < 2 * picture.total_seconds if measured else has_bf16()
-        if _fits(half, room) and served:
-            return "use --dtype bf16, which fits"
-    whole = max(case.sizes.result[0] / case.sizes.picture[0], case.sizes.result[1] / case.sizes.picture[1])
-    place = "" if all(getattr(settings, name) is None for name in EXACT_SIZES) else " in the place of the size"
-    for tenths in range(ceil(10 * whole) - 1, 9, -1):
-        smaller = replace(settings, scale=tenths / 10, width=None, height=None, long_edge=None, megapixels=None)
-        try:
-            stations = sizes(case.sizes.picture, smaller, case.networks.multiple)
-        except PictureError:
-            continue
-        if _fits(_forecast(case._replace(sizes=stations, settings=smaller)), room):
-            return f"use --scale {tenths / 10:g}{place}, which fits"
-    if case.place.device.type == "cuda":
-        return "use --device cpu, or cut it into parts"
-    return "cut it into parts, close other programs, or use a machine with more memory"
+def fits(picture: Forecast, room: Room) -> bool:
+    """Return whether the picture fits in memory when the VAE uses the least."""
+    return all(free is None or needed <= free for _, needed, free in memories(picture.least, room))

@@ -5,7 +5,6 @@ first, in the published names, and says which file and which tensor is wrong. Th
 imported by those loaders alone that need them: the tagger's needs none, and takes a third of the time to begin.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,12 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ..catalogue import PUBLISHED_TAGGER, Model
+from ..catalogue import Model
 from ..errors import WeightsInvalid
 from ..machine.device import Place
 from ..weights import find, places
 from ..weights.shelf import Shelf
 from . import keys
+from .configs import PUBLISHED_TAGGER, read_json
 from .keys import State
 from .tagger import Tagger
 
@@ -89,7 +89,7 @@ def load_text_tower(model: Model, weights: Path, place: Place) -> "tuple[CLIPTok
     from transformers.models.clip.modeling_clip import CLIPTextModel
     from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-    config = CLIPTextConfig.from_dict(_json(find(weights, f"{model.base}/text_encoder/config.json")))
+    config = CLIPTextConfig.from_dict(read_json(find(weights, f"{model.base}/text_encoder/config.json")))
     file = network_file(weights, f"{model.base}/text_encoder/{TEXT}", place.dtype)
     state = keys.published_text_tower(keys.text_tower(_safetensors(file)))
     tower = _fill(lambda: CLIPTextModel(config), state, file, place, keys.text_tower, keys.published_text_tower)
@@ -102,7 +102,7 @@ def load_text_tower(model: Model, weights: Path, place: Place) -> "tuple[CLIPTok
 
 def load_schedule_config(model: Model, weights: Path) -> dict[str, Any]:
     """Return the entries of the model's scheduler file."""
-    return _json(find(weights, f"{model.scheduler}/scheduler_config.json"))
+    return read_json(find(weights, f"{model.scheduler}/scheduler_config.json"))
 
 
 def load_tagger(model: Model, weights: Path, place: Place) -> Tagger:
@@ -165,7 +165,7 @@ def load_base_unet(model: Model, weights: Path, place: Place) -> "UNet2DConditio
 
 def _tagger_sizes(model: Model, weights: Path) -> tuple[dict[str, Any], int]:
     config_file = weights / model.tagger_config
-    config = PUBLISHED_TAGGER | (_json(config_file) if config_file.is_file() else {})
+    config = PUBLISHED_TAGGER | (read_json(config_file) if config_file.is_file() else {})
     return config, len(tag_names(model, weights))
 
 
@@ -254,7 +254,7 @@ def _check(expected: State, found: State, file: Path) -> None:
 
 
 def _diffusers_folder(weights: Path, folder: str, place: Place) -> tuple[dict[str, Any], Path, State]:
-    config = _json(find(weights, f"{folder}/config.json"))
+    config = read_json(find(weights, f"{folder}/config.json"))
     file = network_file(weights, f"{folder}/{DIFFUSION}", place.dtype)
     return config, file, _safetensors(file)
 
@@ -277,16 +277,6 @@ def _pickle(path: Path, entry: str | None = None) -> State:
         content = content.get(entry) if isinstance(content, dict) else None
     if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
         raise WeightsInvalid(f"{path}: holds no table of tensors{f' {entry!r}' if entry else ''}; get the file anew.")
-    return content
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as problem:
-        raise WeightsInvalid(f"{path}: not JSON ({problem}); get the file anew.") from problem
-    if not isinstance(content, dict):
-        raise WeightsInvalid(f"{path}: not a JSON object; get the file anew.")
     return content
 
 

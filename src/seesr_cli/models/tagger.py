@@ -17,7 +17,7 @@ from .swin import Swin
 class Tagger(nn.Module):
     """Reads a picture into one logit per label and a sequence of tokens.
 
-    config: as `settings.PUBLISHED_TAGGER`; labels: how many there are.
+    config: as `configs.PUBLISHED_TAGGER`; labels: how many there are.
     """
 
     def __init__(self, config: Mapping[str, Any], labels: int) -> None:

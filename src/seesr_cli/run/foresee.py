@@ -35,10 +35,11 @@ def foresee(
     weights: folder with the model's configurations; None: the published model's.
     share: of the memory, for each picture that is worked on at the same time.
     """
-    from ..forecast import counts, estimate
+    from ..forecast import estimate
     from ..machine.available import room
+    from ..models.configs import networks
 
-    multiple = counts.networks(request.model, weights).multiple
+    multiple = networks(request.model, weights).multiple
     there = room(place.device, jobs[0].target.parent if jobs and jobs[0].target else Path(), share)
     for job in jobs:
         if job.source.stream:
