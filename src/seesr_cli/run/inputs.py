@@ -15,15 +15,10 @@ from typing import BinaryIO, NamedTuple
 from .. import image
 from ..errors import PictureError, UsageError
 from ..files import cause
+from .naming import DEFAULT_PATTERN, is_result, recognising, split_suffix
 
 STREAM = "-"
 """Means stdin among inputs and lists, and stdout as the output. A file of this name is typed `./-`."""
-
-DEFAULT_PATTERN = "{stem}_x{scale}{suffix}"
-"""Pattern of the results' names, unless --name gives another."""
-
-# A scale, or a size that was asked for, in a result's name: 4, 2.5, w3000, h2000, w3000h2000, l4096, m12.5.
-_SCALE = r"[whlm]?\d+(?:\.\d+)?(?:h\d+)?"
 
 # Files that operating systems put into folders, apart from names that begin with a dot.
 # fmt: off
@@ -338,7 +333,7 @@ def _sorted_out(listings: Sequence[_Listing], notes: Sequence[str], patterns: Se
         seen = [(name, stem) for name, stem, suffix in parted if suffix.lower() in image.SUFFIXES]
         known = {one for name_and_stem in seen for one in name_and_stem}
         for name, _ in seen:
-            if _is_result(name, known, patterns):
+            if is_result(name, known, patterns):
                 results.append(folder / name)
             else:
                 pictures.append(InputFile(folder / name, place / name))
@@ -349,39 +344,11 @@ def _sorted_out(listings: Sequence[_Listing], notes: Sequence[str], patterns: Se
     return FoundInputs(tuple(pictures), (*notes, *_passed_over(results)), tuple(strangers))
 
 
-def split_suffix(name: str) -> tuple[str, str]:
-    """Return the stem and the suffix of a file name."""
-    stem, dot, suffix = name.rpartition(".")
-    return (stem, dot + suffix) if stem else (name, "")
-
-
-def _is_result(name: str, known: set[str], patterns: Sequence[re.Pattern[str]]) -> bool:
-    """Return whether `name` is a result of another picture in `known`, which holds names and stems."""
-    for pattern in patterns:
-        if found := pattern.fullmatch(name):
-            origin = found["origin"]
-            if origin in known and origin not in (name, split_suffix(name)[0]):
-                return True
-    return False
-
-
 def _patterns(own: _Results, folder: Path) -> list[re.Pattern[str]]:
     """Return patterns of earlier results: the default, and `own.name` if results go into this folder."""
     beside = own.output in (None, os.path.realpath(folder))
     names = [DEFAULT_PATTERN, own.name] if beside else [DEFAULT_PATTERN]
-    return [_recognising(name) for name in dict.fromkeys(names) if "{stem}" in name or "{name}" in name]
-
-
-def _recognising(name: str) -> re.Pattern[str]:
-    """Return an expression for names made by the pattern `name`; group `origin` is the picture's stem or name."""
-    suffixes = "|".join(map(re.escape, image.WRITTEN_SUFFIXES))
-    fields = {r"\{scale\}": _SCALE, r"\{suffix\}": f"(?:{suffixes})"}
-    pattern = re.escape(name)
-    for field, meaning in fields.items():
-        pattern = pattern.replace(field, meaning)
-    first = r"\{name\}" if "{name}" in name else r"\{stem\}"
-    pattern = pattern.replace(first, "(?P<origin>.+)", 1).replace(first, "(?P=origin)")
-    return re.compile(pattern.replace(r"\{stem\}", ".+"), re.DOTALL)
+    return [recognising(name) for name in dict.fromkeys(names) if "{stem}" in name or "{name}" in name]
 
 
 def _passed_over(results: Sequence[Path]) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ costs hardly a question to the disk, so a hundred thousand results are planned i
 
 import errno
 import os
-import re
 import tempfile
 import unicodedata
 from collections.abc import Sequence
@@ -17,9 +16,9 @@ from typing import NamedTuple
 from .. import image
 from ..errors import OutputUnwritable, UsageError
 from ..settings import Format
-from .inputs import DEFAULT_PATTERN, STREAM, TAG_SUFFIXES, InputFile, in_words, is_folder, spelled_once, split_suffix
+from .inputs import STREAM, TAG_SUFFIXES, InputFile, in_words, is_folder, spelled_once
+from .naming import DEFAULT_PATTERN, checked, filled
 
-_FIELDS = ("{stem}", "{name}", "{scale}", "{suffix}")
 _DISTINCT_NAME = "{name}_x{scale}{suffix}"  # keeps a.jpg and a.png apart
 
 
@@ -70,7 +69,7 @@ def plan_results(
         jobs = [Job(pictures[0], *_checked_file(Path(output), kind))]
     else:
         name = DEFAULT_PATTERN if name is None else name
-        kind = _checked_name(name, kind)
+        kind = checked(name, kind)
         suffix = image.FORMATS[kind].suffixes[0]
         jobs = []
         for source in pictures:
@@ -80,7 +79,7 @@ def plan_results(
                     f"The picture {which} has no folder for its result: name a file with -o, or - for stdout."
                 )
             folder = source.path.parent if output is None else Path(output, source.relative.parent)
-            jobs.append(Job(source, folder / _filled(name, source.relative.name, scale_label, suffix), kind))
+            jobs.append(Job(source, folder / filled(name, source.relative.name, scale_label, suffix), kind))
     _check_apart(jobs)
     return tuple(jobs)
 
@@ -110,30 +109,6 @@ def _checked_file(path: Path, kind: Format | None) -> tuple[Path, Format]:
     if not is_folder(path.parent):
         raise UsageError(f"{path} cannot be written, there is no folder {path.parent}: make it first.")
     return path, own
-
-
-def _checked_name(name: str, kind: Format | None) -> Format:
-    """Return the format of results named by the pattern `name`. Raises UsageError."""
-    unknown = [field for field in re.findall(r"\{[^{}]*\}?|\}", name) if field not in _FIELDS]
-    if unknown:
-        raise UsageError(f"--name {name} has a field {unknown[0]}: there are {' '.join(_FIELDS)}.")
-    if any(separator in name for separator in ("/", os.sep, os.altsep, "\0") if separator):
-        raise UsageError(f"--name {name} holds more than a file's name: choose the folder with -o.")
-    if not name or name.startswith((".", "{suffix}")):
-        raise UsageError(f"--name {name} makes names that are empty or hidden: begin it with {{stem}}.")
-    if name.endswith("{suffix}"):
-        return kind or "png"
-    own = image.kind_of(Path(name))
-    if own is None:
-        raise UsageError(f"--name {name} has no suffix: end it with {{suffix}}, as {name}{{suffix}}.")
-    if kind not in (None, own):
-        raise UsageError(f"--name {name} does not go with --format {kind}: end it with {{suffix}}.")
-    return own
-
-
-def _filled(name: str, picture: str, scale: str, suffix: str) -> str:
-    fields = {"{stem}": split_suffix(picture)[0], "{name}": picture, "{scale}": scale, "{suffix}": suffix}
-    return re.sub(r"\{\w+\}", lambda field: fields[field[0]], name)
 
 
 def _check_apart(jobs: Sequence[Job]) -> None:
