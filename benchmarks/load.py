@@ -65,7 +65,7 @@ def ours(folder: Path) -> dict[str, float]:
     upscaler = Upscaler.load(SEESR, folder, "cpu", "fp32")
     loaded = time.perf_counter()
     touch([upscaler.reader.tagger, upscaler.scribe._tower, upscaler.coder.vae])
-    predict(upscaler.unet, upscaler.controlnet)
+    predict(upscaler.sampler.unet, upscaler.sampler.controlnet)
     return told(began, imported, loaded)
 
 

@@ -163,10 +163,13 @@ def begun(upscaler: Upscaler, picture: Tensor, settings: Settings) -> Case:
     reading = upscaler.reader.read(picture)
     prompt = compose(tuple(tag.name for tag in reading.tags), settings.prompt, settings.negative)
     guide = upscaler.guide(prompt, reading, settings)
-    view = watched(upscaler.controlnet, frame.pixels, upscaler.coder.factor)
-    both = guided(controlled(upscaler.unet, upscaler.controlnet, guide, view, settings.control), settings.guidance)
+    view = watched(upscaler.sampler.controlnet, frame.pixels, upscaler.coder.factor)
+    both = guided(
+        controlled(upscaler.sampler.unet, upscaler.sampler.controlnet, guide, view, settings.control),
+        settings.guidance,
+    )
     positive = Guide(guide.text[1:], guide.image[1:])
-    alone = controlled(upscaler.unet, upscaler.controlnet, positive, view, settings.control)
+    alone = controlled(upscaler.sampler.unet, upscaler.sampler.controlnet, positive, view, settings.control)
     latent = upscaler.start(frame, settings, seeded(0))
     tiles = cover((latent.shape[-2], latent.shape[-1]), 96, 4, latent.device)
     return Case(latent, tiled(both, tiles), tiled(within(guided_at(), both, alone), tiles))

@@ -166,8 +166,8 @@ def test_a_picture_is_made_all_the_same_and_says_what_went_wrong(
     upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
     picture, settings = torch.rand(3, 16, 16), Settings(scale=2, steps=2, process_size=64)
     usual = upscaler.upscale(picture, settings)
-    upscaler.graphs = Graphs(failing(RuntimeError("no")))
-    monkeypatch.setattr("seesr_cli.restore.upscaler.straight", upscaler.graphs.expecting(WORTH))
+    upscaler.sampler.graphs = Graphs(failing(RuntimeError("no")))
+    monkeypatch.setattr("seesr_cli.restore.sampler.straight", upscaler.sampler.graphs.expecting(WORTH))
     restored = upscaler.upscale(picture, settings)
     assert restored.notes == (*usual.notes, f"{NOTE}no.")
     assert torch.equal(restored.pixels, usual.pixels)
@@ -178,4 +178,4 @@ def test_a_picture_is_made_all_the_same_and_says_what_went_wrong(
 def test_graphs_are_made_only_where_they_are_asked_for(asked: dict[str, bool]) -> None:
     worker = Worker("cpu", torch.get_num_threads(), ALONE)
     request = Request(MINIATURE, MINIATURE.defaults, dtype="fp32", **asked)  # type: ignore[arg-type]
-    assert loader(worker, request, None)().switches.graphs is bool(asked)
+    assert loader(worker, request, None)().sampler.switches.graphs is bool(asked)

@@ -74,7 +74,7 @@ def test_a_step_without_memory_goes_on_in_smaller_tiles(upscaler: Upscaler, monk
     picture = torch.rand(3, 160, 160, generator=torch.Generator().manual_seed(0))
     whole = upscaler.upscale(picture, QUICK)
     assert whole.notes == ()
-    entry = upscaler.unet.conv_in
+    entry = upscaler.sampler.unet.conv_in
     monkeypatch.setattr(entry, "forward", without_memory(entry.forward, lambda latent: latent.shape[-1] > 24))
     told: list[tuple[int, int]] = []
     restored = upscaler.upscale(picture, QUICK, lambda done, total: told.append((done, total)))
@@ -85,9 +85,9 @@ def test_a_step_without_memory_goes_on_in_smaller_tiles(upscaler: Upscaler, monk
     assert told == [(0, 2), (1, 2), (2, 2)]
     assert torch.equal(restored.pixels, upscaler.upscale(picture, replace(QUICK, tile=24)).pixels)
     assert upscaler.upscale(picture, QUICK).notes == ()
-    assert upscaler.limits.tiling(QUICK, (40, 40)) == (24, 4)
-    assert upscaler.limits.tiling(replace(QUICK, tile=16), (40, 40)) == (16, 4)
-    assert upscaler.limits.tiling(replace(QUICK, tile="auto"), (40, 40)) == (24, 8)
+    assert upscaler.sampler.limits.tiling(QUICK, (40, 40)) == (24, 4)
+    assert upscaler.sampler.limits.tiling(replace(QUICK, tile=16), (40, 40)) == (16, 4)
+    assert upscaler.sampler.limits.tiling(replace(QUICK, tile="auto"), (40, 40)) == (24, 8)
 
 
 def test_a_step_without_memory_goes_on_with_fewer_pictures_then_fewer_and_smaller_tiles(
@@ -98,7 +98,7 @@ def test_a_step_without_memory_goes_on_with_fewer_pictures_then_fewer_and_smalle
     wanted = [Wanted(upscaler.prepare(picture, settings)) for picture in pictures]
     assert upscaler.pictures_a_call((192, 192), settings, 16) == 4  # four tiles each
     usual = upscaler.sample_together(wanted, settings)
-    entry = upscaler.unet.conv_in
+    entry = upscaler.sampler.unet.conv_in
     monkeypatch.setattr(
         entry, "forward", without_memory(entry.forward, lambda crops: crops.shape[0] * crops.shape[-1] ** 2 > 500)
     )
@@ -143,7 +143,7 @@ def test_a_vae_without_memory_works_in_smaller_pieces(upscaler: Upscaler, monkey
 def test_a_picture_that_no_ladder_saves_fails_alone(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = torch.rand(3, 32, 32)
     with monkeypatch.context() as patch:
-        entry = upscaler.unet.conv_in
+        entry = upscaler.sampler.unet.conv_in
         patch.setattr(entry, "forward", without_memory(entry.forward, lambda _: True))
         with pytest.raises(PictureError, match="use a smaller --scale"):
             upscaler.upscale(picture, QUICK)

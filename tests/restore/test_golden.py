@@ -155,7 +155,7 @@ def test_the_frame_is_the_recorded_one_and_is_padded_where_that_was_resampled_to
 @pytest.mark.parametrize("switches", ["all", pytest.param("none", marks=pytest.mark.slow)])
 def test_every_stage_is_the_recorded_one(run: Run, switches: str, upscalers: dict[str, Upscaler]) -> None:
     upscaler, stages, settings = upscalers[run.record["model"]], run.stages, run.settings
-    upscaler.switches = SWITCHED[switches]
+    upscaler.sampler.switches = SWITCHED[switches]
     noise, caught = Replay(run), dict[str, Tensor]()
 
     reading = upscaler.reader.read(run.picture)
@@ -166,11 +166,11 @@ def test_every_stage_is_the_recorded_one(run: Run, switches: str, upscalers: dic
     rows = len(guide.text)
     torch.testing.assert_close(guide.text, stages["unet.text_embeds"][-rows:], atol=TEXT, rtol=0)
 
-    schedule = upscaler.schedule(settings)
+    schedule = upscaler.sampler.schedule(settings)
     assert [step.timestep for step in schedule.steps] == stages["timesteps"].tolist()
     start = upscaler.start(run.frame, settings, noise)
-    predict = upscaler.predictor(run.frame.pixels, guide, settings).predict
-    controlnet, unet = upscaler.controlnet, upscaler.unet
+    predict = upscaler.sampler.predictor(run.frame.pixels, guide, settings).predict
+    controlnet, unet = upscaler.sampler.controlnet, upscaler.sampler.unet
     hooks = [
         first_call(unet.conv_in, caught, "input", given=True),
         first_call(unet.conv_out, caught, "sample"),
@@ -178,7 +178,7 @@ def test_every_stage_is_the_recorded_one(run: Run, switches: str, upscalers: dic
         first_call(controlnet.controlnet_down_blocks[-1], caught, "down.last"),
         first_call(controlnet.controlnet_mid_block, caught, "mid"),
     ]
-    for step, latent in enumerate(denoise(start, predict, schedule, noise, upscaler.switches)):
+    for step, latent in enumerate(denoise(start, predict, schedule, noise, upscaler.sampler.switches)):
         close(latent, stages["latents"][step], LATENT)
     for hook in hooks:
         hook.remove()
@@ -203,8 +203,10 @@ def test_the_last_resize_is_the_recorded_one(run: Run) -> None:
 def test_a_guide_is_read_by_name_and_not_by_its_rows(rows: int, upscalers: dict[str, Upscaler]) -> None:
     """With two rows a bare tensor could be unpacked in the guide's place; each branch must get its own width."""
     upscaler = upscalers["seesr"]
-    text_width, token_width = upscaler.unet.config.cross_attention_dim, 512
+    text_width, token_width = upscaler.sampler.unet.config.cross_attention_dim, 512
     guide = Guide(torch.zeros(rows, 77, text_width), torch.zeros(rows, 145, token_width))
     with torch.inference_mode():
-        predicted = upscaler.unet(torch.zeros(rows, 4, 8, 8), torch.tensor(1), encoder_hidden_states=guide).sample
+        predicted = upscaler.sampler.unet(
+            torch.zeros(rows, 4, 8, 8), torch.tensor(1), encoder_hidden_states=guide
+        ).sample
     assert predicted.shape == (rows, 4, 8, 8)

@@ -135,9 +135,9 @@ def test_as_many_pictures_go_together_as_have_all_their_tiles_in_one_call(upscal
 def test_chosen_tiles_are_the_least_work_for_the_size(tiny_weights: Path) -> None:
     upscaler = Upscaler.load(replace(SEESR, tilings=((8, 4),)), tiny_weights, "cpu", "fp32")
     auto = replace(QUICK, tile="auto")
-    assert upscaler.limits.tiling(auto, (300, 80)) == (8, 4)
+    assert upscaler.sampler.limits.tiling(auto, (300, 80)) == (8, 4)
     sampled = sampled_of(upscaler, picture(40, 40), auto)
-    assert sampled.tiling == upscaler.limits.tiling(auto, (10, 10)) == (10, 4)
+    assert sampled.tiling == upscaler.sampler.limits.tiling(auto, (10, 10)) == (10, 4)
     assert torch.equal(sampled.latent, sampled_of(upscaler, picture(40, 40), replace(QUICK, tile=10)).latent)
     assert not torch.equal(sampled.latent, sampled_of(upscaler, picture(40, 40), replace(QUICK, tile=8)).latent)
 
@@ -188,7 +188,7 @@ def test_what_16_bits_cannot_hold_is_decoded_again_and_told(tiny_weights: Path) 
 
 def test_numbers_that_are_not_finite_are_a_failed_picture_and_never_a_black_one(tiny_weights: Path) -> None:
     upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
-    upscaler.unet.conv_out.bias.data.fill_(torch.nan)
+    upscaler.sampler.unet.conv_out.bias.data.fill_(torch.nan)
     with pytest.raises(PictureError, match="--dtype fp32"):
         upscaler.upscale(picture(32, 32), replace(QUICK, steps=1))
 
@@ -196,7 +196,7 @@ def test_numbers_that_are_not_finite_are_a_failed_picture_and_never_a_black_one(
 @pytest.mark.parametrize(("part", "done"), [("encoder", []), ("unet", [0])])
 def test_numbers_that_are_not_finite_cost_one_step_at_most(tiny_weights: Path, part: str, done: list[int]) -> None:
     upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
-    layer = upscaler.unet.conv_out if part == "unet" else upscaler.coder.vae.encoder.conv_out
+    layer = upscaler.sampler.unet.conv_out if part == "unet" else upscaler.coder.vae.encoder.conv_out
     layer.bias.data.fill_(torch.nan)
     steps: list[int] = []
     with pytest.raises(PictureError, match="--dtype fp32"):
@@ -207,7 +207,7 @@ def test_numbers_that_are_not_finite_cost_one_step_at_most(tiny_weights: Path, p
 def test_turbo_runs_without_guidance_in_two_steps(tiny_weights: Path) -> None:
     upscaler = Upscaler.load(TURBO, tiny_weights, "cpu", "fp32")
     settings = replace(TURBO.defaults, scale=2, process_size=64)
-    assert [step.timestep for step in upscaler.schedule(settings).steps] == [999, 499]
+    assert [step.timestep for step in upscaler.sampler.schedule(settings).steps] == [999, 499]
     assert upscaler.upscale(picture(32, 32), settings).pixels.shape == (3, 64, 64)
 
 

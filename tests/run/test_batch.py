@@ -458,7 +458,7 @@ def test_memory_that_runs_out_for_several_is_told_of_each(
     tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
     upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
-    entry, counts = upscaler.unet.conv_in, groups(upscaler, monkeypatch)
+    entry, counts = upscaler.sampler.unet.conv_in, groups(upscaler, monkeypatch)
     forward = entry.forward
 
     def full(crops: Tensor) -> Tensor:
@@ -493,7 +493,7 @@ def test_the_place_in_a_call_is_recorded_as_it_was_when_memory_had_run_out(
     tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
     upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
-    entry, calls = upscaler.unet.conv_in, list[int]()
+    entry, calls = upscaler.sampler.unet.conv_in, list[int]()
     forward = entry.forward
 
     def full(crops: Tensor) -> Tensor:

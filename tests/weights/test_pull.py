@@ -389,7 +389,7 @@ from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.catalogue import SEESR
 import torch
 upscaler = Upscaler.load(SEESR, None, "cpu", "fp32")
-print(upscaler.unet.dtype, upscaler.reader.tagger.to_tokens.weight.dtype)
+print(upscaler.sampler.unet.dtype, upscaler.reader.tagger.to_tokens.weight.dtype)
 """
 
 

@@ -1,67 +1,35 @@
 """Take pictures through all stages of SeeSR, in the order of the paper's figure; sample several at once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from diffusers.models.controlnets.controlnet import ControlNetModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from ..catalogue import Model
 from ..errors import PictureError
-from ..machine.device import Place, choose, vae_place
-from ..machine.graphs import Graphs, straight
+from ..machine.device import choose, vae_place
 from ..machine.out_of_memory import enduring, release
 from ..machine.precision import DTYPES
 from ..machine.share import ALONE, Share
 from ..models import convert, load
 from ..models.graft import Guide
 from ..sampling.noise import Noise, seeded, together
-from ..sampling.schedule import Schedule, schedule
-from ..sampling.tiles import cover, grid, portions
 from ..settings import Settings
 from ..sizes import Size, sizes
 from ..weights import locate
 from .colour import align
-from .denoise import (
-    Call,
-    OnTiles,
-    Prediction,
-    Predictor,
-    RowPredictor,
-    TilePredictor,
-    apart,
-    begin,
-    controlled,
-    denoise,
-    guided,
-    tiled,
-    watched,
-    within,
-)
+from .denoise import begin
 from .latent import Coder
 from .limits import Limits
 from .prepare import Frame, finish, prepare
+from .progress import OnProgress, OnStep, silent
 from .prompt import Fitted, Prompt, Scribe
 from .sampled import Developed, PreparedPicture, Restored, Sampled, Wanted
-from .switches import Switches
+from .sampler import NOT_FINITE, Sampler
 from .tag import Reader, Reading, assemble, edited
-
-Phase = Literal["read", "encode", "denoise", "decode", "write"]
-"""What is done with a picture, in this order; the last one is for those who write it."""
-
-OnStep = Callable[[int, int], None]
-"""Told (steps done, steps in all), before the first step and after each."""
-
-OnProgress = Callable[[Phase, int, int], None]
-"""Told the phase of a picture, and how many of its parts of how many are done: tiles over all steps, or pieces."""
-
-
-def silent(phase: Phase, done: int, total: int) -> None:
-    """Tell nobody of the progress."""
 
 
 class _Start(NamedTuple):
@@ -75,35 +43,14 @@ class _Start(NamedTuple):
     notes: list[str]
 
 
-NOT_FINITE = "The networks went beyond the range of their numbers on this picture: use --dtype fp32."
-
-
 class Upscaler:
-    """A loaded model, which restores pictures.
+    """A loaded model, which restores pictures."""
 
-    limits: what memory allows, learnt from picture to picture.
-    """
-
-    def __init__(
-        self,
-        reader: Reader,
-        scribe: Scribe,
-        coder: Coder,
-        unet: UNet2DConditionModel,
-        controlnet: ControlNetModel,
-        schedule_config: Mapping[str, Any],
-        limits: Limits,
-    ) -> None:
+    def __init__(self, reader: Reader, scribe: Scribe, coder: Coder, sampler: Sampler) -> None:
         self.reader = reader
         self.scribe = scribe
         self.coder = coder
-        self.unet = unet
-        self.controlnet = controlnet
-        self.limits = limits
-        self.switches = Switches()
-        self.graphs = Graphs()
-        self.notes: list[str] = []  # of the networks, for the picture in whose steps they arise
-        self._schedule_config = schedule_config
+        self.sampler = sampler
 
     @classmethod
     def load(
@@ -124,26 +71,33 @@ class Upscaler:
         """
         place, folder = choose(device, dtype, model.name), locate(model, weights)
         convert.prepare(model, folder, place)
-        return cls(
-            assemble(model, folder, place),
-            Scribe(*load.load_text_tower(model, folder, place)),
-            Coder(load.load_vae(model, folder, vae_place(place)), share=share),
+        reader = assemble(model, folder, place)
+        scribe = Scribe(*load.load_text_tower(model, folder, place))
+        coder = Coder(load.load_vae(model, folder, vae_place(place)), share=share)
+        sampler = Sampler(
             load.load_unet(model, folder, place),
             load.load_controlnet(model, folder, place),
             load.load_schedule_config(model, folder),
+            coder.factor,
             Limits(model.tilings, share),
         )
+        return cls(reader, scribe, coder, sampler)
 
     @property
     def place(self) -> tuple[str, str]:
         """The type of the device and the precision of the networks, in words."""
         precisions = {dtype: name for name, dtype in DTYPES.items()}
-        return self.unet.device.type, precisions[self.unet.dtype]
+        device, dtype = self.sampler.place
+        return device.type, precisions[dtype]
 
     @property
     def threads(self) -> int | None:
         """The number of computing threads, on which rounding depends; None if the device is no CPU."""
-        return torch.get_num_threads() if self.unet.device.type == "cpu" else None
+        return torch.get_num_threads() if self.sampler.place.device.type == "cpu" else None
+
+    def pictures_a_call(self, frame: Size, settings: Settings, batch_size: int | None = None) -> int:
+        """Return how many pictures with frames of this size, (height, width), to sample together, at least one."""
+        return self.sampler.pictures_a_call(frame, settings, batch_size)
 
     # --- the way of a picture ------------------------------------------------------------------------------------
 
@@ -193,7 +147,6 @@ class Upscaler:
         """
         # 1. Read each picture, write its prompt, encode it and add noise.
         starts = [self._start(each, settings, on_progress) for each in wanted]
-        notes: list[str] = []
 
         # 2. Put the pictures into one batch.
         frames = _joined([each.picture.frame.pixels for each in wanted])
@@ -201,48 +154,15 @@ class Upscaler:
         guide = Guide(*map(_joined, zip(*(start.guide for start in starts), strict=True)))
         noise = together([start.noise for start in starts])
 
-        # 3. Choose the tiling and the calls of the networks. Both shrink if memory runs out in a step.
-        tiles_done = steps_done = 0
+        # 3. Denoise, step by step.
+        denoised = self.sampler.denoise(
+            latent, frames, guide, noise, settings, batch_size, on_step, partial(on_progress, "denoise")
+        )
 
-        def on_tiles(count: int) -> None:
-            nonlocal tiles_done
-            tiles_done += count
-            tiles = len(wanted) * grid(self._latent_size(_size(frames)), *prediction.tiling).count
-            before = steps_done * tiles
-            on_progress("denoise", before + min(tiles_done, tiles), settings.steps * tiles)
-
-        prediction = self.predictor(frames, guide, settings, batch_size, on_tiles)
-
-        def give_up() -> str | None:
-            nonlocal prediction, tiles_done
-            tiles_done = 0
-            self.graphs.forget()
-            said = self.limits.lower(prediction, self._latent_size(_size(frames)))
-            prediction = self.predictor(frames, guide, settings, batch_size, on_tiles)
-            return said
-
-        def predict(noisy: Tensor, timestep: int) -> Tensor:
-            predicted = enduring(lambda: prediction.predict(noisy, timestep), give_up, notes)
-            for told in (self.notes, self.graphs.notes):
-                notes.extend(told)
-                told.clear()
-            return predicted
-
-        # 4. Denoise, step by step. A number that is not finite before the second step would stay so through all others.
-        _check_finite(latent)
-        on_step(0, settings.steps)
-        on_progress("denoise", 0, settings.steps)
-        steps = denoise(latent, predict, self.schedule(settings), noise, self.switches)
-        for steps_done, after in enumerate(steps, start=1):
-            latent, tiles_done = after, 0
-            if steps_done == 1:
-                _check_finite(latent)
-            on_step(steps_done, settings.steps)
-
-        # 5. Give each picture its own latent, and how it was made.
+        # 4. Give each picture its own latent, and how it was made.
         return [
-            Sampled(own, start.reading, start.fitted, prediction.tiling, call, (*start.notes, *notes))
-            for start, own, call in zip(starts, latent.chunk(len(starts)), prediction.calls, strict=True)
+            Sampled(own, start.reading, start.fitted, denoised.tiling, call, (*start.notes, *denoised.notes))
+            for start, own, call in zip(starts, denoised.latent.chunk(len(starts)), denoised.calls, strict=True)
         ]
 
     @torch.inference_mode()
@@ -296,80 +216,16 @@ class Upscaler:
         """Return the latent at which denoising begins, [1, C, H, W], float32."""
         if settings.start == "noise":
             height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
-            return noise(torch.Size((1, self.coder.channels, height, width))).to(self.unet.device)
+            return noise(torch.Size((1, self.coder.channels, height, width))).to(self.sampler.place.device)
         self._make_room(_size(frame.pixels))
         on_progress("encode", 0, 1)
         encoded = self.coder.encode(frame.pixels, noise, partial(on_progress, "encode"))
-        return begin(encoded, self.schedule(settings), noise)
+        return begin(encoded, self.sampler.schedule(settings), noise)
 
     def guide(self, prompt: Prompt, reading: Reading, settings: Settings) -> Guide:
         """Return what the networks attend to: rows (negative, positive) with guidance, else the positive row alone."""
         texts = (prompt.negative, prompt.positive) if settings.guidance > 1 else (prompt.positive,)
         return Guide(self.scribe.encode(texts), reading.tokens.expand(len(texts), -1, -1))
-
-    def schedule(self, settings: Settings) -> Schedule:
-        """Return the schedule of a run with `settings`."""
-        return schedule(self._schedule_config, settings.steps, settings.solver)
-
-    def pictures_a_call(self, frame: Size, settings: Settings, batch_size: int | None = None) -> int:
-        """Return how many pictures with frames of this size, (height, width), to sample together, at least one.
-
-        So many that all their tiles go into one call. batch_size: as for `sample_together`.
-        """
-        latent = self._latent_size(frame)
-        laid = grid(latent, *self.limits.tiling(settings, latent))
-        rows = 2 if settings.guidance > 1 else 1
-        return max(1, self.limits.tiles_a_call(self._device, laid, rows, batch_size) // laid.count)
-
-    def predictor(
-        self,
-        frames: Tensor,
-        guide: Guide,
-        settings: Settings,
-        batch_size: int | None = None,
-        on_tiles: OnTiles = lambda count: None,
-    ) -> Prediction:
-        """Return what predicts the noise in the latents of several pictures, within the limits of memory.
-
-        frames: [P, 3, H, W], RGB in [0, 1].
-        guide: a row for each picture, or two, (negative, positive). With two, the positive row is guided at the steps
-            where `settings` ask for it, and stands alone at the others.
-        batch_size: as for `sample_together`.
-        """
-        pictures, rows, latent = len(frames), len(guide.text) // len(frames), self._latent_size(_size(frames))
-        tiling = self.limits.tiling(settings, latent)
-        laid = grid(latent, *tiling)
-        if batch_size is None and pictures > 1:  # they were found to fit before there were any
-            batch_size = pictures * laid.count
-        most = self.limits.tiles_a_call(self._device, laid, rows, batch_size)
-        tiles = cover(latent, *tiling, self.unet.device)
-        shares = portions(pictures, max(1, most // laid.count))
-        predictors, calls = list[Predictor](), list[Call]()
-        for share in shares:
-            count = share.stop - share.start
-            own = Guide(*(read[rows * share.start : rows * share.stop] for read in guide))
-            each = min(max(1, most // count), laid.count)
-            predictors.append(tiled(self._tile_predictor(frames[share], own, settings), tiles, each, on_tiles))
-            calls += [Call(count * each, place) for place in range(count)]
-        predict = predictors[0] if len(shares) == 1 else apart(predictors, shares)
-        return Prediction(predict, tiling, tuple(calls))
-
-    def _tile_predictor(self, frames: Tensor, guide: Guide, settings: Settings) -> TilePredictor:
-        """Return what predicts the noise in tiles of pictures that are in one call; parameters as for `predictor`."""
-        view = watched(self.controlnet, frames, self.coder.factor, self.switches)
-        recorded = self.switches.graphs and self.unet.device.type == "cuda"
-        run = self.graphs.expecting(settings.steps) if recorded else straight
-
-        def under(guide: Guide) -> RowPredictor:
-            return controlled(self.unet, self.controlnet, guide, view, settings.control, self.switches, run)
-
-        predict: TilePredictor = under(guide)
-        if len(guide.text) == 2 * len(frames):
-            predict = guided(predict, settings.guidance)
-            if settings.guidance_within is not None:
-                chosen = self.schedule(settings).within(*settings.guidance_within)
-                predict = within(chosen, predict, under(Guide(guide.text[1::2], guide.image[1::2])))
-        return predict
 
     def _decode(self, latent: Tensor, notes: list[str], on_progress: OnProgress) -> Tensor:
         """Return the pixels of `latent`, all finite."""
@@ -385,16 +241,9 @@ class Upscaler:
 
     # --- memory --------------------------------------------------------------------------------------------------
 
-    @property
-    def _device(self) -> Place:
-        return Place(self.unet.device, self.unet.dtype)
-
-    def _latent_size(self, frame: Size) -> Size:
-        return frame[0] // self.coder.factor, frame[1] // self.coder.factor
-
     def _lower_coder(self) -> str | None:
         """Have the VAE use less memory from now on; return a sentence about it, None if nothing is left."""
-        self.graphs.forget()
+        self.sampler.graphs.forget()
         return self.coder.lower_budget()
 
     def _make_room(self, frame: Size) -> None:
@@ -402,15 +251,9 @@ class Upscaler:
 
         So the pixels of a frame of this size do not depend on the pictures before it.
         """
-        if self.unet.device.type == "cuda" and not self.coder.whole(frame):
-            self.graphs.forget()
+        if self.sampler.place.device.type == "cuda" and not self.coder.whole(frame):
+            self.sampler.graphs.forget()
             release()
-
-
-def _check_finite(latent: Tensor) -> None:
-    """Raise PictureError unless all numbers of `latent` are finite."""
-    if not latent.isfinite().all():
-        raise PictureError(NOT_FINITE)
 
 
 def _size(maps: Tensor) -> Size:

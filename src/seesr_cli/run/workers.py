@@ -274,7 +274,7 @@ def loader(worker: Worker, request: Request, weights: Path | None) -> "Callable[
         if request.like is not None and request.like.threads is not None:
             torch.set_num_threads(min(request.like.threads, os.cpu_count() or 1))  # rounding depends on it
         upscaler = Upscaler.load(request.model, weights, worker.device, request.dtype, worker.share)
-        upscaler.switches = replace(upscaler.switches, graphs=request.graphs)
+        upscaler.sampler.switches = replace(upscaler.sampler.switches, graphs=request.graphs)
         return upscaler
 
     return load

@@ -23,6 +23,7 @@ from ..models.tagger import Tagger
 from ..restore.latent import Coder
 from ..restore.limits import Limits
 from ..restore.prompt import Scribe, compose
+from ..restore.sampler import Sampler
 from ..restore.tag import Reader
 from ..restore.upscaler import Upscaler
 from ..sampling.schedule import signal_kept
@@ -163,9 +164,9 @@ class SeesrStage:
     def upscaler(self) -> Upscaler:
         """Return the program's own upscaler on the live weights."""
         reader = Reader(self.tagger, self.names, tuple(self.thresholds.tolist()))
-        unet, controlnet = self.module.unet, self.module.controlnet
-        limits = Limits(self.model.tilings)
-        return Upscaler(reader, self.scribe, Coder(self.vae), unet, controlnet, self.config, limits)
+        unet, controlnet, coder = self.module.unet, self.module.controlnet, Coder(self.vae)
+        sampler = Sampler(unet, controlnet, self.config, coder.factor, Limits(self.model.tilings))
+        return Upscaler(reader, self.scribe, coder, sampler)
 
     def export(self, folder: Path) -> None:
         """Write the networks into `folder` and link what else the weights folder holds: `--weights` takes it."""
