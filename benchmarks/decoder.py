@@ -13,7 +13,7 @@ import torch
 import typer
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-from seesr_cli.restore.latent import Coder
+from seesr_cli.restore.latent import VAE
 from seesr_cli.sampling.noise import seeded
 from seesr_cli.vae.course import Course
 from seesr_cli.vae.plan import BESIDES, plan, whole
@@ -35,19 +35,19 @@ def main(
     vae = AutoencoderKL(
         down_block_types=down, up_block_types=up, block_out_channels=channels, layers_per_block=2, norm_num_groups=32
     )
-    coder = Coder(vae.eval(), megabytes * 10**6)
-    side = size // coder.factor
+    own = VAE(vae.eval(), megabytes * 10**6)
+    side = size // own.factor
     course = Course.of(encoding(vae), (size, size)) if encode else Course.of(decoding(vae), (side, side))
     chosen = plan(course, megabytes * 10**6)
     print("whole" if chosen is None else chosen._replace(rows=()))
-    coder.decode(torch.randn(1, 4, 4, 4))
+    own.decode(torch.randn(1, 4, 4, 4))
     given = torch.rand(1, 3, size, size) if encode else torch.randn(1, 4, side, side)
     Path("/proc/self/clear_refs").write_text("5")
     before, started = resident("VmRSS"), time.process_time()
     if encode:
-        coder.encode(given, seeded(0))
+        own.encode(given, seeded(0))
     else:
-        coder.decode(given)
+        own.decode(given)
     used, seconds = resident("VmHWM") - before, time.process_time() - started
     need = (whole(course) if chosen is None else chosen.memory) + BESIDES + (0 if encode else 12 * size * size)
     print(f"expected {need / 1e6:.0f} MB, used {used / 1e6:.0f} MB, ratio {need / used:.2f}, {seconds:.1f} s")

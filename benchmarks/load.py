@@ -64,7 +64,7 @@ def ours(folder: Path) -> dict[str, float]:
     imported = time.perf_counter()
     upscaler = Upscaler.load(SEESR, folder, "cpu", "fp32")
     loaded = time.perf_counter()
-    touch([upscaler.reader.tagger, upscaler.scribe._tower, upscaler.coder.vae])
+    touch([upscaler.reader.tagger, upscaler.text_encoder._network, upscaler.vae.network])
     predict(upscaler.sampler.unet, upscaler.sampler.controlnet)
     return told(began, imported, loaded)
 
@@ -145,14 +145,14 @@ def predict(unet: Any, controlnet: Any) -> None:
     """Predict the noise of a small latent once."""
     import torch
 
-    from seesr_cli.models.graft import Guide
+    from seesr_cli.models.graft import Conditioning
 
     with torch.inference_mode():
         image = unet.down_blocks[0].attentions[0].image.transformer_blocks[0].attn2.to_k.in_features
-        guide = Guide(torch.zeros(1, 77, unet.config.cross_attention_dim), torch.zeros(1, 145, image))
+        conditioning = Conditioning(torch.zeros(1, 77, unet.config.cross_attention_dim), torch.zeros(1, 145, image))
         latent, step = torch.zeros(1, 4, 8, 8), torch.tensor(999)
-        down, middle = controlnet(latent, step, guide, torch.zeros(1, 3, 64, 64), return_dict=False)
-        unet(latent, step, guide, down_block_additional_residuals=down, mid_block_additional_residual=middle)
+        down, middle = controlnet(latent, step, conditioning, torch.zeros(1, 3, 64, 64), return_dict=False)
+        unet(latent, step, conditioning, down_block_additional_residuals=down, mid_block_additional_residual=middle)
 
 
 def told(began: float, imported: float, loaded: float) -> dict[str, float]:

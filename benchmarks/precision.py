@@ -40,14 +40,14 @@ from seesr_cli.image import read
 from seesr_cli.machine.device import choose
 from seesr_cli.models import load
 from seesr_cli.models.configs import PUBLISHED_TAGGER
-from seesr_cli.models.graft import Guide, build_controlnet, build_unet, digest
+from seesr_cli.models.graft import Conditioning, build_controlnet, build_unet, kv_cache
 from seesr_cli.models.predict import Residuals, noise, residuals
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.restore.colour import align
 from seesr_cli.restore.denoise import RowPredictor, Tiles, begin, denoise, guided, tiled
-from seesr_cli.restore.latent import Coder
+from seesr_cli.restore.latent import VAE
 from seesr_cli.restore.prepare import prepare
-from seesr_cli.restore.prompt import Scribe
+from seesr_cli.restore.prompt import TextEncoder
 from seesr_cli.restore.tag import Reader
 from seesr_cli.sampling.noise import seeded
 from seesr_cli.sampling.schedule import schedule
@@ -182,33 +182,38 @@ def course(model: Model, picture: Tensor, scheme: Scheme | None, parts: tuple[st
 
     began = time.process_time()
     reading = Reader(tagger, model.names, model.thresholds).read(picture)
-    scribe = Scribe(model.tokenizer, tower)
-    fitted = scribe.fit([tag.name for tag in reading.tags], [tag.score for tag in reading.tags], "", settings.negative)
+    text_encoder = TextEncoder(model.tokenizer, tower)
+    fitted = text_encoder.fit(
+        [tag.name for tag in reading.tags], [tag.score for tag in reading.tags], "", settings.negative
+    )
     texts = (fitted.prompt.negative, fitted.prompt.positive) if settings.guidance > 1 else (fitted.prompt.positive,)
-    guide = Guide(scribe.encode(texts).float(), reading.tokens.float().expand(len(texts), -1, -1))
-    encoded = Coder(encoder).encode(frame.pixels, random)
+    conditioning = Conditioning(text_encoder.encode(texts).float(), reading.tokens.float().expand(len(texts), -1, -1))
+    encoded = VAE(encoder).encode(frame.pixels, random)
     latents = [encoded]
 
     stepping = time.process_time()
-    predict = rows_of(unet, controlnet, guide, frame.pixels)
+    predict = rows_of(unet, controlnet, conditioning, frame.pixels)
     each = guided(predict, settings.guidance) if settings.guidance > 1 else predict
     tiles = cover((encoded.shape[-2], encoded.shape[-1]), 96, 4)
     latents += denoise(begin(encoded, table, random), tiled(each, tiles), table, random)
     stepped = time.process_time() - stepping
 
-    decoded = frame.crop(Coder(decoder).decode(latents[-1])).clamp(0, 1)
+    decoded = frame.crop(VAE(decoder).decode(latents[-1])).clamp(0, 1)
     pixels = align(decoded, frame.crop(frame.pixels), settings.colour)[0]
     return Course(tuple(latents), pixels, stepped, time.process_time() - began)
 
 
-def rows_of(unet: UNet2DConditionModel, controlnet: ControlNetModel, guide: Guide, frame: Tensor) -> RowPredictor:
+def rows_of(
+    unet: UNet2DConditionModel, controlnet: ControlNetModel, conditioning: Conditioning, frame: Tensor
+) -> RowPredictor:
     """Return the prediction of both networks, each in the precision of its first convolution."""
 
     def cast(network: UNet2DConditionModel | ControlNetModel) -> torch.dtype:
         return network.conv_in.weight.dtype
 
     by_controlnet, by_unet = (
-        digest(network, Guide(*(reading.to(cast(network)) for reading in guide))) for network in (controlnet, unet)
+        kv_cache(network, Conditioning(*(reading.to(cast(network)) for reading in conditioning)))
+        for network in (controlnet, unet)
     )
     seen = controlnet.controlnet_cond_embedding(frame.to(cast(controlnet)))
 

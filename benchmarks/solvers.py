@@ -26,7 +26,7 @@ from seesr_cli.image import read
 from seesr_cli.machine.available import Room
 from seesr_cli.machine.device import choose
 from seesr_cli.models import configs
-from seesr_cli.models.graft import Guide
+from seesr_cli.models.graft import Conditioning
 from seesr_cli.models.load import load_schedule_config
 from seesr_cli.restore.denoise import Predictor, controlled, denoise, guided, tiled, watched, within
 from seesr_cli.restore.prepare import prepare
@@ -159,16 +159,16 @@ def middle(picture: Tensor, size: int) -> Tensor:
 @torch.inference_mode()
 def begun(upscaler: Upscaler, picture: Tensor, settings: Settings) -> Case:
     """Return a picture's start and predictors."""
-    frame = prepare(picture, sizes((picture.shape[-2], picture.shape[-1]), settings, upscaler.coder.factor))
+    frame = prepare(picture, sizes((picture.shape[-2], picture.shape[-1]), settings, upscaler.vae.factor))
     reading = upscaler.reader.read(picture)
     prompt = compose(tuple(tag.name for tag in reading.tags), settings.prompt, settings.negative)
-    guide = upscaler.guide(prompt, reading, settings)
-    view = watched(upscaler.sampler.controlnet, frame.pixels, upscaler.coder.factor)
+    conditioning = upscaler.conditioning(prompt, reading, settings)
+    view = watched(upscaler.sampler.controlnet, frame.pixels, upscaler.vae.factor)
     both = guided(
-        controlled(upscaler.sampler.unet, upscaler.sampler.controlnet, guide, view, settings.control),
+        controlled(upscaler.sampler.unet, upscaler.sampler.controlnet, conditioning, view, settings.control),
         settings.guidance,
     )
-    positive = Guide(guide.text[1:], guide.image[1:])
+    positive = Conditioning(conditioning.text[1:], conditioning.image[1:])
     alone = controlled(upscaler.sampler.unet, upscaler.sampler.controlnet, positive, view, settings.control)
     latent = upscaler.start(frame, settings, seeded(0))
     tiles = cover((latent.shape[-2], latent.shape[-1]), 96, 4, latent.device)
@@ -184,7 +184,7 @@ def restored(upscaler: Upscaler, config: dict[str, Any], case: Case, way: Way) -
         case.latent, case.predict_within if way.interval else case.predict, table, seeded(way.seed + 7)
     )
     seconds = time.process_time() - began
-    return upscaler.coder.decode(latent).clamp(0, 1)[0].cpu(), seconds
+    return upscaler.vae.decode(latent).clamp(0, 1)[0].cpu(), seconds
 
 
 if __name__ == "__main__":

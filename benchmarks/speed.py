@@ -44,11 +44,11 @@ from seesr_cli.forecast import counts
 from seesr_cli.machine.device import Place, choose, layout
 from seesr_cli.machine.graphs import WORTH, Compute, Graphs, Run, straight
 from seesr_cli.models import configs
-from seesr_cli.models.graft import Guide, TwoReadings, build_controlnet, build_unet
+from seesr_cli.models.graft import Conditioning, TwoCrossAttentions, build_controlnet, build_unet
 from seesr_cli.models.load import load_controlnet, load_unet, load_vae
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.restore.denoise import Predictor, Tiles, controlled, denoise, guided, tiled, watched
-from seesr_cli.restore.latent import Coder
+from seesr_cli.restore.latent import VAE
 from seesr_cli.restore.switches import Switches
 from seesr_cli.sampling.noise import seeded
 from seesr_cli.sampling.schedule import schedule
@@ -109,11 +109,11 @@ class Networks(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What a step is made from; of a guide the rows of one picture follow each other."""
+    """What a step is made from; of a conditioning the rows of one picture follow each other."""
 
     latent: Tensor
     frames: Tensor
-    guide: Guide
+    conditioning: Conditioning
     tiles: Tiles
 
 
@@ -220,17 +220,17 @@ def given(work: Work, networks: Networks, device: torch.device) -> Given:
     """Return seeded inputs of one piece of work."""
     chance = torch.Generator().manual_seed(1)
     rows = 2 if work.guidance > 1 else 1
-    place = next(module for module in networks.unet.modules() if isinstance(module, TwoReadings))
+    place = next(module for module in networks.unet.modules() if isinstance(module, TwoCrossAttentions))
     text, tokens = (part.transformer_blocks[0].attn2.to_k.in_features for part in (place.text, place.image))
     side = work.side // networks.factor
-    guide = Guide(
+    conditioning = Conditioning(
         torch.randn(work.pictures * rows, 77, text, generator=chance),
         torch.randn(work.pictures, 145, tokens, generator=chance).repeat_interleave(rows, dim=0),
     )
     return Given(
         torch.randn(work.pictures, networks.unet.config.in_channels, side, side, generator=chance).to(device),
         torch.rand(work.pictures, 3, work.side, work.side, generator=chance).to(device),
-        Guide(*(reading.to(device, networks.unet.dtype) for reading in guide)),
+        Conditioning(*(reading.to(device, networks.unet.dtype) for reading in conditioning)),
         cover((side, side), work.tile, work.overlap, device),
     )
 
@@ -238,23 +238,23 @@ def given(work: Work, networks: Networks, device: torch.device) -> Given:
 def plain(networks: Networks, work: Work, parts: Given) -> Predictor:
     """Return the prediction as the published code has it: every tile of every picture by itself, everything anew."""
     unet, controlnet, factor = networks
-    rows = len(parts.guide.text) // work.pictures
+    rows = len(parts.conditioning.text) // work.pictures
     casts = unet.device.type == "cuda" and unet.dtype != torch.float32
 
-    def one(crop: Tensor, frame: Tensor, guide: Guide, timestep: int) -> Tensor:
+    def one(crop: Tensor, frame: Tensor, conditioning: Conditioning, timestep: int) -> Tensor:
         several, time_now = crop.to(unet.dtype).expand(rows, -1, -1, -1), torch.tensor(timestep, device=unet.device)
         with torch.autocast("cuda", unet.dtype) if casts else nullcontext():
             down, middle = controlnet(
                 several,
                 time_now,
-                encoder_hidden_states=guide,
+                encoder_hidden_states=conditioning,
                 controlnet_cond=frame.to(unet.dtype).expand(rows, -1, -1, -1),
                 return_dict=False,
             )
             noise = unet(
                 several,
                 time_now,
-                encoder_hidden_states=guide,
+                encoder_hidden_states=conditioning,
                 down_block_additional_residuals=down,
                 mid_block_additional_residual=middle,
                 return_dict=False,
@@ -264,11 +264,13 @@ def plain(networks: Networks, work: Work, parts: Given) -> Predictor:
     def predict(latent: Tensor, timestep: int) -> Tensor:
         noise = torch.zeros_like(latent)
         for picture in range(work.pictures):
-            guide = Guide(*(reading[picture * rows : (picture + 1) * rows] for reading in parts.guide))
+            conditioning = Conditioning(
+                *(reading[picture * rows : (picture + 1) * rows] for reading in parts.conditioning)
+            )
             for tile in parts.tiles:
                 crop = tile.crop(latent[picture : picture + 1])
                 frame = tile.crop(parts.frames[picture : picture + 1], factor)
-                tile.crop(noise[picture : picture + 1]).add_(one(crop, frame, guide, timestep) * tile.share)
+                tile.crop(noise[picture : picture + 1]).add_(one(crop, frame, conditioning, timestep) * tile.share)
         return noise
 
     return predict
@@ -277,18 +279,22 @@ def plain(networks: Networks, work: Work, parts: Given) -> Predictor:
 def ours(networks: Networks, work: Work, parts: Given, switches: Switches, batch: int) -> Predictor:
     """Return the program's prediction; with a batch of 1 one picture after the other, as it takes them by itself."""
     if batch == 1 and work.pictures > 1:
-        rows = len(parts.guide.text) // work.pictures
+        rows = len(parts.conditioning.text) // work.pictures
         each = []
         for picture in range(work.pictures):
-            guide = Guide(*(reading[picture * rows : (picture + 1) * rows] for reading in parts.guide))
-            own = parts._replace(latent=parts.latent[:1], frames=parts.frames[picture : picture + 1], guide=guide)
+            conditioning = Conditioning(
+                *(reading[picture * rows : (picture + 1) * rows] for reading in parts.conditioning)
+            )
+            own = parts._replace(
+                latent=parts.latent[:1], frames=parts.frames[picture : picture + 1], conditioning=conditioning
+            )
             each.append(ours(networks, work._replace(pictures=1), own, switches, 1))
         return lambda latent, timestep: torch.cat(
             [predict(latent[i : i + 1], timestep) for i, predict in enumerate(each)]
         )
     view = watched(networks.controlnet, parts.frames, networks.factor, switches)
     run = recorded() if switches.graphs and networks.unet.device.type == "cuda" else straight
-    predict = controlled(networks.unet, networks.controlnet, parts.guide, view, 1.0, switches, run)
+    predict = controlled(networks.unet, networks.controlnet, parts.conditioning, view, 1.0, switches, run)
     if work.guidance > 1:
         predict = guided(predict, work.guidance)
     return tiled(predict, parts.tiles, max(1, batch // work.pictures))
@@ -389,7 +395,7 @@ def agreement(networks: Networks, work: Work, parts: Given, every: list[Rung], p
         exact = networks._replace(
             **{name: deepcopy(getattr(networks, name)).float() for name in ("unet", "controlnet")}
         )
-        full = parts._replace(guide=Guide(*(reading.float() for reading in parts.guide)))
+        full = parts._replace(conditioning=Conditioning(*(reading.float() for reading in parts.conditioning)))
         truth = plain(exact, work, full)(parts.latent, 500)
     else:
         truth = every[0].predict()(parts.latent, 500)
@@ -451,11 +457,11 @@ def counted(networks: Networks, work: Work, parts: Given) -> int:
     meta = Networks(deepcopy_meta(networks.unet), deepcopy_meta(networks.controlnet), networks.factor)
     tile = parts.tiles[0]
     alone = work._replace(pictures=1)
-    rows = len(parts.guide.text) // work.pictures
+    rows = len(parts.conditioning.text) // work.pictures
     one = Given(
         tile.crop(parts.latent[:1]).to("meta"),
         tile.crop(parts.frames[:1], networks.factor).to("meta"),
-        Guide(*(reading[:rows].to("meta") for reading in parts.guide)),
+        Conditioning(*(reading[:rows].to("meta") for reading in parts.conditioning)),
         (tile._replace(top=0, left=0, bottom=tile.bottom, right=tile.right, share=tile.share.to("meta")),),
     )
     with FlopCounterMode(display=False) as counter:
@@ -502,11 +508,11 @@ def vae_case(
     vae: AutoencoderKL, place: Place, rounds: int, side: int, budget: int, rate: float
 ) -> dict[str, dict[str, Any]]:
     """Print and return the ladders of encoding and decoding one picture."""
-    coder = Coder(vae, budget)
+    own = VAE(vae, budget)
     chance = torch.Generator().manual_seed(1)
     pixels = torch.rand(1, 3, side, side, generator=chance).to(place.device)
-    small = side // coder.factor
-    latent = torch.randn(1, coder.channels, small, small, generator=chance).to(place.device)
+    small = side // own.factor
+    latent = torch.randn(1, own.channels, small, small, generator=chance).to(place.device)
 
     def encode(vae: AutoencoderKL) -> Tensor:
         posterior = vae.encode((2 * pixels - 1).to(vae.dtype)).latent_dist
@@ -525,8 +531,8 @@ def vae_case(
 
     found = {}
     for name, plain_way, our_way, steps, size, cost in (
-        ("encode", encode, lambda: coder.encode(pixels, seeded(0)), encoding(vae), side, counts.encoder),
-        ("decode", decode, lambda: coder.decode(latent), decoding(vae), small, counts.decoder),
+        ("encode", encode, lambda: own.encode(pixels, seeded(0)), encoding(vae), side, counts.encoder),
+        ("decode", decode, lambda: own.decode(latent), decoding(vae), small, counts.decoder),
     ):
         course = Course.of(steps, (size, size))
         ways: dict[str, Callable[[], Tensor]] = {

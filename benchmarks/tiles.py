@@ -33,7 +33,7 @@ def main(
     """Print the table, and the work at usual sizes."""
     upscaler = Upscaler.load(MODELS[model], weights)
     settings = replace(MODELS[model].defaults, tile=512, overlap=0, colour="none")
-    factor = upscaler.coder.factor
+    factor = upscaler.vae.factor
     found: dict[tuple[int, int], list[tuple[float, float]]] = {way: [] for way in WAYS}
     for photo in photos:
         pixels = read(photo).pixels[:3]

@@ -115,7 +115,7 @@ def test_every_import_points_down() -> None:
         ("files", "if TYPE_CHECKING:\n    from .run.batch import x", "files imports run.batch"),
         ("forecast.rates", "from ..restore import tag", "forecast.rates imports restore.tag"),  # of the same floor
         ("settings", "from .files import cause", "settings imports files"),
-        ("models.swin", "from .graft import Guide", "models.swin imports models.graft"),
+        ("models.swin", "from .graft import Conditioning", "models.swin imports models.graft"),
         ("models.keys", "from seesr_cli.models import tagger", "models.keys imports models.tagger"),
         ("models", "from . import load", "models imports models.load"),
         ("models.unlisted", "", "models.unlisted has no floor"),

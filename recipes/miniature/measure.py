@@ -58,8 +58,8 @@ def _vae(upscaler: Upscaler, held_out: Sequence[Photograph]) -> float:
     values = []
     for trial in evaluation.trials(held_out):
         if trial.strength == evaluation.TRIED[0]:
-            latent = upscaler.coder.encode(trial.clean[None], lambda shape: torch.zeros(shape))
-            values.append(psnr(in_8_bits(upscaler.coder.decode(latent)[0]), in_8_bits(trial.clean)))
+            latent = upscaler.vae.encode(trial.clean[None], lambda shape: torch.zeros(shape))
+            values.append(psnr(in_8_bits(upscaler.vae.decode(latent)[0]), in_8_bits(trial.clean)))
     return mean(values)
 
 

@@ -41,14 +41,14 @@ def test_a_step_costs_what_pytorch_counts(model: Model, size: tuple[int, int]) -
         bundled = model.bundled
         controlnet = graft.build_controlnet(found.controlnet if bundled else published("controlnet"))
         unet = graft.build_unet(found.unet if bundled else published("unet"))
-        guide = graft.Guide(torch.empty(1, *words), torch.empty(1, *image))
+        conditioning = graft.Conditioning(torch.empty(1, *words), torch.empty(1, *image))
         latent = torch.empty(1, found.latent_channels, *size)
         frame = torch.empty(1, 3, *(found.factor * side for side in size))
-        step = {"encoder_hidden_states": guide, "return_dict": False}
+        step = {"encoder_hidden_states": conditioning, "return_dict": False}
         *first, (down, mid) = counted(controlnet, latent, torch.tensor(1), controlnet_cond=frame, **step)
         residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
         *second, _ = counted(unet, latent, torch.tensor(1), **residuals, **step)
-    given = counts.Guide(words, image)
+    given = counts.ConditioningSize(words, image)
     control = counts.controlnet(found.controlnet, size, found.factor, given)
     assert [control.parameters, control.operations] == first
     assert control.held == sum(residual.numel() for residual in (*down, mid))
@@ -80,7 +80,7 @@ def test_the_other_parts_cost_what_pytorch_counts(model: Model) -> None:
 
 def test_the_published_networks_cost_what_was_counted_on_them() -> None:
     """In GF, counted on the published classes; the whole guided step by its fitted formula."""
-    found, given = networks(SEESR), counts.Guide((77, 1024), (145, 512))
+    found, given = networks(SEESR), counts.ConditioningSize((77, 1024), (145, 512))
     for side, unet, controlnet in ((64, 1193, 442), (96, 3364, 1266)):
         drawn = counts.unet(found.unet, (side, side), given).operations / 1e9
         control = counts.controlnet(found.controlnet, (side, side), 8, given).operations / 1e9

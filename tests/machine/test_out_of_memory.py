@@ -124,13 +124,13 @@ def test_a_step_without_memory_goes_on_with_fewer_pictures_then_fewer_and_smalle
 def test_a_vae_without_memory_works_in_smaller_pieces(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
     pixels = upscaler.upscale(picture, QUICK).pixels
-    upscaler.coder.budget = 8 * LEAST_BUDGET
+    upscaler.vae.budget = 8 * LEAST_BUDGET
     for name in ("encode", "decode"):
         least = 4 if name == "encode" else 1
         work = without_memory(
-            getattr(upscaler.coder, name), lambda *_, least=least: (upscaler.coder.budget or 0) > least * LEAST_BUDGET
+            getattr(upscaler.vae, name), lambda *_, least=least: (upscaler.vae.budget or 0) > least * LEAST_BUDGET
         )
-        monkeypatch.setattr(upscaler.coder, name, work)
+        monkeypatch.setattr(upscaler.vae, name, work)
     restored = upscaler.upscale(picture, QUICK)
     sentences = [
         f"Memory ran out: the VAE works in pieces of at most {64 * size} MiB from now on." for size in (4, 2, 1)

@@ -72,4 +72,4 @@ def test_the_miniature_s_picture_in_bf16_is_near_fp32_s() -> None:
 def test_asked_for_bf16_the_networks_have_it_and_the_vae_does_not() -> None:
     upscaler = Upscaler.load(MODELS["miniature"], device="cpu", dtype="bf16")
     assert {upscaler.sampler.unet.dtype, upscaler.sampler.controlnet.dtype} == {torch.bfloat16}
-    assert upscaler.coder.vae.dtype == torch.float32
+    assert upscaler.vae.network.dtype == torch.float32

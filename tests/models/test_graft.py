@@ -10,7 +10,7 @@ from torch import nn
 
 from conftest import OWN_GOLDEN
 from seesr_cli.models import keys
-from seesr_cli.models.graft import Guide, TwoReadings, build_controlnet, build_unet
+from seesr_cli.models.graft import Conditioning, TwoCrossAttentions, build_controlnet, build_unet
 
 BUILDERS = {"unet": build_unet, "controlnet": build_controlnet}
 
@@ -39,25 +39,25 @@ def test_the_published_networks_have_the_published_names_and_shapes(
     assert ours == published
     assert len(ours) == tensors
     assert sum(tensor.numel() for tensor in built.parameters()) == parameters
-    assert sum(isinstance(module, TwoReadings) for module in built.modules()) == slots
+    assert sum(isinstance(module, TwoCrossAttentions) for module in built.modules()) == slots
 
 
 @pytest.mark.parametrize("network", ["unet", "controlnet"])
 def test_without_image_attention_the_network_is_the_stock_one(network: str) -> None:
     plain = tiny(network, use_image_cross_attention=False)
-    assert not any(isinstance(module, TwoReadings) for module in plain.modules())
+    assert not any(isinstance(module, TwoCrossAttentions) for module in plain.modules())
 
 
 def test_the_text_is_read_first_and_the_tokens_on_top() -> None:
     torch.manual_seed(0)
     sizes = {"num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 32, "use_linear_projection": True}
     text, image = (Transformer2DModel(**sizes, cross_attention_dim=width).eval() for width in (48, 64))
-    guide = Guide(torch.randn(2, 77, 48), torch.randn(2, 5, 64))
+    conditioning = Conditioning(torch.randn(2, 77, 48), torch.randn(2, 5, 64))
     features = torch.randn(2, 32, 8, 8)
     with torch.inference_mode():
-        (both,) = TwoReadings(text, image)(features, encoder_hidden_states=guide)
-        first = text(features, encoder_hidden_states=guide.text, return_dict=False)[0]
-        second = image(first, encoder_hidden_states=guide.image, return_dict=False)[0]
+        (both,) = TwoCrossAttentions(text, image)(features, encoder_hidden_states=conditioning)
+        first = text(features, encoder_hidden_states=conditioning.text, return_dict=False)[0]
+        second = image(first, encoder_hidden_states=conditioning.image, return_dict=False)[0]
     assert torch.equal(both, second)
     assert not torch.allclose(first, second)
 

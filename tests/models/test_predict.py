@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from conftest import OWN_GOLDEN
 from seesr_cli.machine.graphs import WORTH, Compute, Graphs, Replay, straight
-from seesr_cli.models.graft import Guide, build_controlnet, build_unet
+from seesr_cli.models.graft import Conditioning, build_controlnet, build_unet
 from seesr_cli.restore.denoise import controlled, guided, tiled, watched
 from seesr_cli.restore.switches import Switches
 from seesr_cli.sampling.tiles import cover
@@ -38,25 +38,27 @@ def networks() -> Networks:
     return made[0], made[1]
 
 
-def given(networks: Networks, pictures: int, rows: int) -> tuple[Tensor, Tensor, Guide]:
+def given(networks: Networks, pictures: int, rows: int) -> tuple[Tensor, Tensor, Conditioning]:
     chance = torch.Generator().manual_seed(1)
     width = networks[0].config.cross_attention_dim
     text = torch.randn(pictures * rows, 77, width, generator=chance)
     tokens = torch.randn(pictures, 145, 512, generator=chance).repeat_interleave(rows, dim=0)
     height, breadth = SIZE
     frames = torch.rand(pictures, 3, 8 * height, 8 * breadth, generator=chance)
-    return torch.randn(pictures, 4, *SIZE, generator=chance), frames, Guide(text, tokens)
+    return torch.randn(pictures, 4, *SIZE, generator=chance), frames, Conditioning(text, tokens)
 
 
-def stock(networks: Networks, latent: Tensor, frame: Tensor, guide: Guide, control: float) -> Tensor:
+def stock(networks: Networks, latent: Tensor, frame: Tensor, conditioning: Conditioning, control: float) -> Tensor:
     """Return the prediction for one latent as diffusers makes it: [rows, 4, h, w]."""
     unet, controlnet = networks
-    rows = len(guide.text)
+    rows = len(conditioning.text)
     latent, time = latent.expand(rows, -1, -1, -1), torch.tensor(321)
     down, middle = controlnet(
-        latent, time, guide, frame.expand(rows, -1, -1, -1), conditioning_scale=control, return_dict=False
+        latent, time, conditioning, frame.expand(rows, -1, -1, -1), conditioning_scale=control, return_dict=False
     )
-    return unet(latent, time, guide, down_block_additional_residuals=down, mid_block_additional_residual=middle).sample
+    return unet(
+        latent, time, conditioning, down_block_additional_residuals=down, mid_block_additional_residual=middle
+    ).sample
 
 
 def close(ours: Tensor, theirs: Tensor) -> None:
@@ -69,11 +71,11 @@ def close(ours: Tensor, theirs: Tensor) -> None:
 @pytest.mark.parametrize("rows", [1, 2])
 @torch.inference_mode()
 def test_a_prediction_is_the_stock_one(networks: Networks, rows: int, pictures: int, control: float) -> None:
-    latent, frames, guide = given(networks, pictures, rows)
-    predict = controlled(*networks, guide, watched(networks[1], frames, 8), control)
+    latent, frames, conditioning = given(networks, pictures, rows)
+    predict = controlled(*networks, conditioning, watched(networks[1], frames, 8), control)
     ours = predict(latent, 321, cover(SIZE, 96, 4))
     for picture, part in enumerate(ours.chunk(pictures)):
-        own = Guide(*(reading[picture * rows : (picture + 1) * rows] for reading in guide))
+        own = Conditioning(*(reading[picture * rows : (picture + 1) * rows] for reading in conditioning))
         close(part, stock(networks, latent[picture : picture + 1], frames[picture : picture + 1], own, control))
 
 
@@ -81,13 +83,13 @@ def test_a_prediction_is_the_stock_one(networks: Networks, rows: int, pictures: 
 @pytest.mark.parametrize("batch", [1, 3])
 @torch.inference_mode()
 def test_no_switch_and_no_batch_changes_the_picture(networks: Networks, batch: int, switches: Switches) -> None:
-    latent, frames, guide = given(networks, 2, 2)
+    latent, frames, conditioning = given(networks, 2, 2)
     tiles = cover(SIZE, 8, 2)
     assert len(tiles) == 4
 
     def predicted(batch: int, switches: Switches) -> Tensor:
         view = watched(networks[1], frames, 8, switches=switches)
-        return tiled(guided(controlled(*networks, guide, view, 1.0, switches), 5.5), tiles, batch)(latent, 321)
+        return tiled(guided(controlled(*networks, conditioning, view, 1.0, switches), 5.5), tiles, batch)(latent, 321)
 
     close(predicted(batch, switches), predicted(1, OFF))
 
@@ -117,9 +119,9 @@ def test_a_replay_follows_the_latent_the_time_and_the_picture(networks: Networks
 
     graphs, tiles = Graphs(record), cover(SIZE, 8, 2)
     run = graphs.expecting(WORTH)
-    latent, frames, guide = given(networks, 1, 2)
+    latent, frames, conditioning = given(networks, 1, 2)
     for change in (0.0, 1.0):
-        picture, read = (frames + change) / 2, Guide(guide.text + change, guide.image - change)
+        picture, read = (frames + change) / 2, Conditioning(conditioning.text + change, conditioning.image - change)
         view = watched(networks[1], picture, 8)
         usual, replayed = (
             tiled(guided(controlled(*networks, read, view, 1.0, run=way), 5.5), tiles, 3) for way in (straight, run)
@@ -136,8 +138,8 @@ def test_a_replay_follows_the_latent_the_time_and_the_picture(networks: Networks
 @torch.inference_mode()
 def test_on_a_cpu_in_bf16_every_convolution_is_given_channels_last(networks: Networks, rows: int) -> None:
     networks = tuple(deepcopy(network).bfloat16() for network in networks)
-    latent, frames, guide = given(networks, 1, rows)
-    guide = Guide(*(reading.bfloat16() for reading in guide))
+    latent, frames, conditioning = given(networks, 1, rows)
+    conditioning = Conditioning(*(reading.bfloat16() for reading in conditioning))
     convolutions = [module for network in networks for module in network.modules() if isinstance(module, nn.Conv2d)]
     seen: dict[nn.Module, bool] = {}
 
@@ -146,10 +148,10 @@ def test_on_a_cpu_in_bf16_every_convolution_is_given_channels_last(networks: Net
 
     hooks = [convolution.register_forward_hook(look) for convolution in convolutions]
     tiles = cover(SIZE, 96, 4)
-    beside = controlled(*networks, guide, watched(networks[1], frames, 8), 1.0)(latent, 321, tiles)
+    beside = controlled(*networks, conditioning, watched(networks[1], frames, 8), 1.0)(latent, 321, tiles)
     assert len(seen) > 60
     assert all(seen.values())
     for hook in hooks:
         hook.remove()
-    plane = controlled(*networks, guide, watched(networks[1], frames, 8, OFF), 1.0, OFF)(latent, 321, tiles)
+    plane = controlled(*networks, conditioning, watched(networks[1], frames, 8, OFF), 1.0, OFF)(latent, 321, tiles)
     assert float((beside - plane).norm() / plane.norm()) < 0.03

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from seesr_cli.catalogue import MODELS
 from seesr_cli.image import read
-from seesr_cli.models.graft import Guide
+from seesr_cli.models.graft import Conditioning
 from seesr_cli.restore.colour import align
 from seesr_cli.restore.denoise import denoise
 from seesr_cli.restore.prepare import Frame, prepare, resize
@@ -161,15 +161,15 @@ def test_every_stage_is_the_recorded_one(run: Run, switches: str, upscalers: dic
     reading = upscaler.reader.read(run.picture)
     prompt = compose(tuple(tag.name for tag in reading.tags), settings.prompt, settings.negative)
     assert prompt.positive == run.record["prompt"]
-    assert upscaler.scribe.tokenize((prompt.negative, prompt.positive)).equal(stages["input_ids"])
-    guide = upscaler.guide(prompt, reading, settings)
-    rows = len(guide.text)
-    torch.testing.assert_close(guide.text, stages["unet.text_embeds"][-rows:], atol=TEXT, rtol=0)
+    assert upscaler.text_encoder.tokenize((prompt.negative, prompt.positive)).equal(stages["input_ids"])
+    conditioning = upscaler.conditioning(prompt, reading, settings)
+    rows = len(conditioning.text)
+    torch.testing.assert_close(conditioning.text, stages["unet.text_embeds"][-rows:], atol=TEXT, rtol=0)
 
     schedule = upscaler.sampler.schedule(settings)
     assert [step.timestep for step in schedule.steps] == stages["timesteps"].tolist()
     start = upscaler.start(run.frame, settings, noise)
-    predict = upscaler.sampler.predictor(run.frame.pixels, guide, settings).predict
+    predict = upscaler.sampler.predictor(run.frame.pixels, conditioning, settings).predict
     controlnet, unet = upscaler.sampler.controlnet, upscaler.sampler.unet
     hooks = [
         first_call(unet.conv_in, caught, "input", given=True),
@@ -188,7 +188,7 @@ def test_every_stage_is_the_recorded_one(run: Run, switches: str, upscalers: dic
     for part in ("down.0", "down.last", "mid"):
         close(settings.control * caught[part], stages[f"control.{part}"], CALL)
 
-    decoded = upscaler.coder.decode(latent).clamp(0, 1)
+    decoded = upscaler.vae.decode(latent).clamp(0, 1)
     within_grey_levels(decoded[0], run.folder / "decoded.png")
     aligned = align(decoded, run.frame.pixels, settings.colour)
     within_grey_levels(aligned[0], run.folder / "aligned.png")
@@ -201,12 +201,12 @@ def test_the_last_resize_is_the_recorded_one(run: Run) -> None:
 
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_guide_is_read_by_name_and_not_by_its_rows(rows: int, upscalers: dict[str, Upscaler]) -> None:
-    """With two rows a bare tensor could be unpacked in the guide's place; each branch must get its own width."""
+    """With two rows a bare tensor could be unpacked in the conditioning's place; each branch must get its own width."""
     upscaler = upscalers["seesr"]
     text_width, token_width = upscaler.sampler.unet.config.cross_attention_dim, 512
-    guide = Guide(torch.zeros(rows, 77, text_width), torch.zeros(rows, 145, token_width))
+    conditioning = Conditioning(torch.zeros(rows, 77, text_width), torch.zeros(rows, 145, token_width))
     with torch.inference_mode():
         predicted = upscaler.sampler.unet(
-            torch.zeros(rows, 4, 8, 8), torch.tensor(1), encoder_hidden_states=guide
+            torch.zeros(rows, 4, 8, 8), torch.tensor(1), encoder_hidden_states=conditioning
         ).sample
     assert predicted.shape == (rows, 4, 8, 8)

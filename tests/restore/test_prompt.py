@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from seesr_cli.catalogue import SEESR
 from seesr_cli.machine.device import choose
 from seesr_cli.models.load import load_text_tower
-from seesr_cli.restore.prompt import Scribe, compose
+from seesr_cli.restore.prompt import TextEncoder, compose
 from seesr_cli.settings import QUALITY_WORDS
 
 
 @pytest.fixture(scope="module")
-def scribe(tiny_weights: Path) -> Scribe:
-    return Scribe(*load_text_tower(SEESR, tiny_weights, choose("cpu", "fp32")))
+def text_encoder(tiny_weights: Path) -> TextEncoder:
+    return TextEncoder(*load_text_tower(SEESR, tiny_weights, choose("cpu", "fp32")))
 
 
 def test_the_prompt_is_composed_as_published() -> None:
@@ -25,17 +25,17 @@ def test_the_prompt_is_composed_as_published() -> None:
     assert compose((), "", "blur") == (", ,clean, high-resolution, 8k", "blur")
 
 
-def test_texts_are_77_tokens_whatever_their_length(scribe: Scribe) -> None:
-    ids = scribe.tokenize(("frog", "frog, " * 100))
+def test_texts_are_77_tokens_whatever_their_length(text_encoder: TextEncoder) -> None:
+    ids = text_encoder.tokenize(("frog", "frog, " * 100))
     assert ids.shape == (2, 77)
     assert ids[0].tolist()[3:] == [0] * 74  # "!" fills up: start, frog, end, then padding
-    assert scribe.encode(("frog",)).shape == (1, 77, 48)
+    assert text_encoder.encode(("frog",)).shape == (1, 77, 48)
 
 
-def test_the_lost_end_of_a_long_prompt_is_told(scribe: Scribe) -> None:
-    assert scribe.lost("frog, stone") == ""
-    assert scribe.lost("frog " * 75) == ""
-    assert scribe.lost("frog " * 75 + "stone") == "stone"
+def test_the_lost_end_of_a_long_prompt_is_told(text_encoder: TextEncoder) -> None:
+    assert text_encoder.lost("frog, stone") == ""
+    assert text_encoder.lost("frog " * 75) == ""
+    assert text_encoder.lost("frog " * 75 + "stone") == "stone"
 
 
 # --- fitting -----------------------------------------------------------------------------------------------------
@@ -44,65 +44,65 @@ FULL = 33
 """Tags of one token that fit: 75 tokens, less the 9 of the quality words with their commas, are two a tag."""
 
 
-def test_while_it_fits_the_prompt_is_the_published_one(scribe: Scribe) -> None:
+def test_while_it_fits_the_prompt_is_the_published_one(text_encoder: TextEncoder) -> None:
     tags = ("frog",) * FULL
-    fitted = scribe.fit(tags, [0.9] * FULL, "", "blur")
+    fitted = text_encoder.fit(tags, [0.9] * FULL, "", "blur")
     assert fitted == (compose(tags, "", "blur"), (), "")
-    assert scribe.fit((), (), "", "blur").prompt == compose((), "", "blur")
+    assert text_encoder.fit((), (), "", "blur").prompt == compose((), "", "blur")
 
 
-def test_beyond_77_tokens_the_least_certain_tags_go_and_the_quality_words_stay(scribe: Scribe) -> None:
+def test_beyond_77_tokens_the_least_certain_tags_go_and_the_quality_words_stay(text_encoder: TextEncoder) -> None:
     tags = tuple("frog" if place % 2 else "stone" for place in range(FULL + 2))
     certainty = [0.9] * len(tags)
     certainty[3], certainty[10] = 0.71, 0.7
-    prompt, left_out, cut = scribe.fit(tags, certainty, "", "blur")
+    prompt, left_out, cut = text_encoder.fit(tags, certainty, "", "blur")
     assert (left_out, cut) == (("stone", "frog"), "")
     assert prompt.positive == compose((*tags[:3], *tags[4:10], *tags[11:]), "", "").positive
-    assert scribe.lost(prompt.positive) == ""
+    assert text_encoder.lost(prompt.positive) == ""
 
 
-def test_no_tag_goes_that_there_was_room_for(scribe: Scribe) -> None:
+def test_no_tag_goes_that_there_was_room_for(text_encoder: TextEncoder) -> None:
     tags = tuple("frog" if place % 2 else "stone" for place in range(FULL + 1))
-    fitted = scribe.fit(tags, [0.5] * len(tags), "", "")
+    fitted = text_encoder.fit(tags, [0.5] * len(tags), "", "")
     assert fitted.left_out == (tags[-1],)  # of equally certain ones the last
 
 
-def test_what_a_person_asked_for_goes_last(scribe: Scribe) -> None:
+def test_what_a_person_asked_for_goes_last(text_encoder: TextEncoder) -> None:
     tags = ("stone",) * 40 + ("frog",)
-    prompt, left_out, _ = scribe.fit(tags, [0.99] * 40 + [math.inf], "", "")
+    prompt, left_out, _ = text_encoder.fit(tags, [0.99] * 40 + [math.inf], "", "")
     assert set(left_out) == {"stone"}
     assert ", frog, ," in prompt.positive
 
 
-def test_the_person_s_prompt_is_kept_before_any_tag(scribe: Scribe) -> None:
+def test_the_person_s_prompt_is_kept_before_any_tag(text_encoder: TextEncoder) -> None:
     own = "frog " * 64 + "stone"
-    prompt, left_out, cut = scribe.fit(("stone", "frog"), (0.9, 0.8), own, "")
+    prompt, left_out, cut = text_encoder.fit(("stone", "frog"), (0.9, 0.8), own, "")
     assert (prompt, left_out, cut) == (compose((), own, ""), ("frog", "stone"), "")
 
 
-def test_of_a_person_s_prompt_that_is_too_long_alone_the_end_goes_and_is_told(scribe: Scribe) -> None:
-    prompt, left_out, cut = scribe.fit(("stone",), (0.9,), "frog " * 65 + "stone frog", "")
+def test_of_a_person_s_prompt_that_is_too_long_alone_the_end_goes_and_is_told(text_encoder: TextEncoder) -> None:
+    prompt, left_out, cut = text_encoder.fit(("stone",), (0.9,), "frog " * 65 + "stone frog", "")
     assert prompt == compose((), ("frog " * 65).strip(), "")
     assert (left_out, cut) == (("stone",), "stone frog")
 
 
 @pytest.mark.parametrize("own", ["湖" * 200, "🦊" * 100, "x" * 500, ",,,;" * 100, " a" * 5000, "<|endoftext|>" * 90])
-def test_a_prompt_without_spaces_is_cut_too(scribe: Scribe, own: str) -> None:
-    prompt, _, cut = scribe.fit((), (), own, "")
+def test_a_prompt_without_spaces_is_cut_too(text_encoder: TextEncoder, own: str) -> None:
+    prompt, _, cut = text_encoder.fit((), (), own, "")
     assert prompt.positive.endswith(QUALITY_WORDS)
-    assert scribe.lost(prompt.positive) == ""
+    assert text_encoder.lost(prompt.positive) == ""
     assert cut
     assert own.strip().endswith(cut)
 
 
-def test_all_the_labels_there_are_fit_in_no_time(scribe: Scribe) -> None:
+def test_all_the_labels_there_are_fit_in_no_time(text_encoder: TextEncoder) -> None:
     tags = tuple(f"label {number}" for number in range(4585))
-    prompt, left_out, _ = scribe.fit(tags, [number / 4585 for number in range(4585)], "", "")
+    prompt, left_out, _ = text_encoder.fit(tags, [number / 4585 for number in range(4585)], "", "")
     kept = prompt.positive.split(", ,")[0].split(", ")
     assert tuple(kept) == tags[-len(kept) :]
     assert len(kept) + len(left_out) == 4585
     longer = compose(tags[-len(kept) - 1 :], "", "").positive
-    assert scribe.lost(longer) != ""
+    assert text_encoder.lost(longer) != ""
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -110,10 +110,12 @@ def test_all_the_labels_there_are_fit_in_no_time(scribe: Scribe) -> None:
     tags=st.lists(st.tuples(st.text("ab é1'#-,.☃ ", min_size=1, max_size=9), st.floats(0, 1)), max_size=60),
     own=st.text("ab é1',.☃ ", max_size=120),
 )
-def test_whatever_the_words_all_of_the_prompt_is_read(scribe: Scribe, tags: list[tuple[str, float]], own: str) -> None:
+def test_whatever_the_words_all_of_the_prompt_is_read(
+    text_encoder: TextEncoder, tags: list[tuple[str, float]], own: str
+) -> None:
     names = tuple(name for name, _ in tags)
-    prompt, left_out, cut = scribe.fit(names, [certainty for _, certainty in tags], own, "")
-    assert scribe.lost(prompt.positive) == ""
+    prompt, left_out, cut = text_encoder.fit(names, [certainty for _, certainty in tags], own, "")
+    assert text_encoder.lost(prompt.positive) == ""
     assert prompt.positive.endswith(f",{QUALITY_WORDS}")
-    if not scribe.lost(published := compose(names, own, "").positive):
+    if not text_encoder.lost(published := compose(names, own, "").positive):
         assert (prompt.positive, left_out, cut) == (published, (), "")

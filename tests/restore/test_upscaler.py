@@ -178,9 +178,9 @@ def test_a_latent_remembered_is_developed_into_the_same_picture(upscaler: Upscal
 
 def test_what_16_bits_cannot_hold_is_decoded_again_and_told(tiny_weights: Path) -> None:
     upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
-    upscaler.coder.vae.half()
-    upscaler.coder.vae.decoder.conv_out.bias.data.fill_(float(torch.finfo(torch.float16).max))
-    upscaler.coder.vae.decoder.conv_out.weight.data.mul_(1e4)
+    upscaler.vae.network.half()
+    upscaler.vae.network.decoder.conv_out.bias.data.fill_(float(torch.finfo(torch.float16).max))
+    upscaler.vae.network.decoder.conv_out.weight.data.mul_(1e4)
     restored = upscaler.upscale(picture(32, 32), replace(QUICK, steps=1))
     assert restored.pixels.isfinite().all()
     assert any("fp32" in note for note in restored.notes)
@@ -196,7 +196,7 @@ def test_numbers_that_are_not_finite_are_a_failed_picture_and_never_a_black_one(
 @pytest.mark.parametrize(("part", "done"), [("encoder", []), ("unet", [0])])
 def test_numbers_that_are_not_finite_cost_one_step_at_most(tiny_weights: Path, part: str, done: list[int]) -> None:
     upscaler = Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
-    layer = upscaler.sampler.unet.conv_out if part == "unet" else upscaler.coder.vae.encoder.conv_out
+    layer = upscaler.sampler.unet.conv_out if part == "unet" else upscaler.vae.network.encoder.conv_out
     layer.bias.data.fill_(torch.nan)
     steps: list[int] = []
     with pytest.raises(PictureError, match="--dtype fp32"):

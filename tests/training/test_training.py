@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from seesr_cli.evaluate import fidelity
 from seesr_cli.evaluate.consistency import consistency
 from seesr_cli.models.configs import PUBLISHED_TAGGER
-from seesr_cli.models.graft import TwoReadings, build_controlnet, build_unet
+from seesr_cli.models.graft import TwoCrossAttentions, build_controlnet, build_unet
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.training import autoencoder, dape, evaluation, lora, objective, pairs, photographs, restorer
 from seesr_cli.training import teacher as tagger
@@ -229,7 +229,7 @@ def test_the_published_stage_trains_the_controlnet_and_the_image_attention_alone
     image = {
         f"{place}.image.{name}"
         for place, module in networks.unet.named_modules()
-        if isinstance(module, TwoReadings)
+        if isinstance(module, TwoCrossAttentions)
         for name, _ in module.image.named_parameters()
     }
     assert moved

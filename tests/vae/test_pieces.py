@@ -195,22 +195,22 @@ import sys, torch
 {peak.CODE}
 from vae.test_pieces import vae
 from seesr_cli.machine.device import memory_kept
-from seesr_cli.restore.latent import Coder
+from seesr_cli.restore.latent import VAE
 from seesr_cli.sampling.noise import seeded
 torch.set_num_threads(1)
-side, encodes, coder = int(sys.argv[1]), sys.argv[2] == "encode", Coder(vae("zeros", attention=False), int(sys.argv[3]))
+side, encodes, pieces = int(sys.argv[1]), sys.argv[2] == "encode", VAE(vae("zeros", attention=False), int(sys.argv[3]))
 def work(side):
     if encodes:
-        coder.encode(torch.rand(1, 3, side, side), seeded(0))
+        pieces.encode(torch.rand(1, 3, side, side), seeded(0))
     else:
-        coder.decode(torch.randn(1, 4, side // 8, side // 8))
+        pieces.decode(torch.randn(1, 4, side // 8, side // 8))
 with memory_kept(torch.device("cpu")):
     [torch.nn.functional.gelu(torch.ones(2**20 * size)) for size in range(1, 16)]
 work(64)
 open("/proc/self/clear_refs", "w").write("5")
 before = peak()
 work(side)
-print(peak() - before, coder.working_memory((side, side)))
+print(peak() - before, pieces.working_memory((side, side)))
 """
 
 

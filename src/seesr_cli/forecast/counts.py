@@ -29,7 +29,7 @@ class Cost(NamedTuple):
     held: int = 0
 
 
-class Guide(NamedTuple):
+class ConditioningSize(NamedTuple):
     """What the attentions read: (tokens, width) of the text, and of the image where the network has that branch."""
 
     text: Size
@@ -109,11 +109,11 @@ class _Walk:
         self.linear(width, width, count)
 
 
-def unet(config: Config, size: Size, guide: Guide, copies: bool = False) -> Cost:
+def unet(config: Config, size: Size, conditioning: ConditioningSize, copies: bool = False) -> Cost:
     """Return the cost of the grafted UNet for one row on a latent of `size`; the ControlNet's residuals are held."""
     walk = _Walk(copies, _pads(config))
     channels = config["block_out_channels"]
-    skips = _lower_half(walk, config, size, guide, residuals=True)
+    skips = _lower_half(walk, config, size, conditioning, residuals=True)
     into, layers = channels[-1], config.get("layers_per_block", 2)
     stages = list(zip(config["up_block_types"], reversed(channels), strict=True))
     for place, (kind, out) in enumerate(stages):
@@ -124,7 +124,7 @@ def unet(config: Config, size: Size, guide: Guide, copies: bool = False) -> Cost
             walk.held -= 2 * skip * prod(at)
             into = out
             if kind.startswith("CrossAttn"):
-                _read(walk, out, at, guide)
+                _read(walk, out, at, conditioning)
         if place < len(stages) - 1:
             walk.conv(into, into, skips[-1][1])
     walk.norm(channels[0])
@@ -133,7 +133,7 @@ def unet(config: Config, size: Size, guide: Guide, copies: bool = False) -> Cost
     return walk.cost()
 
 
-def controlnet(config: Config, size: Size, factor: int, guide: Guide, copies: bool = False) -> Cost:
+def controlnet(config: Config, size: Size, factor: int, conditioning: ConditioningSize, copies: bool = False) -> Cost:
     """Return the cost of the grafted ControlNet for one row; the control picture is `factor` times as large."""
     walk = _Walk(copies, _pads(config))
     levels = config.get("conditioning_embedding_out_channels", CONTROLNET["conditioning_embedding_out_channels"])
@@ -144,7 +144,7 @@ def controlnet(config: Config, size: Size, factor: int, guide: Guide, copies: bo
         at = _half(at)
         walk.conv(into, out, at, stride=2)
     walk.conv(levels[-1], config["block_out_channels"][0], at)
-    skips = _lower_half(walk, config, size, guide, residuals=False)
+    skips = _lower_half(walk, config, size, conditioning, residuals=False)
     middle = (config["block_out_channels"][-1], skips[-1][1])
     for width, where in [*skips, middle]:
         walk.conv(width, width, where, kernel=1)
@@ -154,7 +154,9 @@ def controlnet(config: Config, size: Size, factor: int, guide: Guide, copies: bo
     return walk.cost()
 
 
-def _lower_half(walk: _Walk, config: Config, size: Size, guide: Guide, residuals: bool) -> list[tuple[int, Size]]:
+def _lower_half(
+    walk: _Walk, config: Config, size: Size, conditioning: ConditioningSize, residuals: bool
+) -> list[tuple[int, Size]]:
     """Walk from the latent to the middle; return what the upper half takes up again, (channels, size) each.
 
     residuals: the ControlNet's are held meanwhile, as many as the skips.
@@ -178,7 +180,7 @@ def _lower_half(walk: _Walk, config: Config, size: Size, guide: Guide, residuals
             walk.resnet(into, out, size, time)
             into = out
             if kind.startswith("CrossAttn"):
-                _read(walk, out, size, guide)
+                _read(walk, out, size, conditioning)
             keep(out, size)
         if place < len(stages) - 1:
             size = _half(size)
@@ -188,15 +190,15 @@ def _lower_half(walk: _Walk, config: Config, size: Size, guide: Guide, residuals
         walk.widest += walk.held
         walk.held *= 2
     walk.resnet(into, into, size, time)
-    _read(walk, into, size, guide)
+    _read(walk, into, size, conditioning)
     walk.resnet(into, into, size, time)
     return skips
 
 
-def _read(walk: _Walk, width: int, size: Size, guide: Guide) -> None:
-    walk.transformer(width, size, guide.text)
-    if guide.image is not None:
-        walk.transformer(width, size, guide.image)
+def _read(walk: _Walk, width: int, size: Size, conditioning: ConditioningSize) -> None:
+    walk.transformer(width, size, conditioning.text)
+    if conditioning.image is not None:
+        walk.transformer(width, size, conditioning.image)
 
 
 def encoder(config: Config, size: Size, copies: bool = False) -> Cost:

@@ -201,7 +201,7 @@ def of_case(case: Case) -> Forecast:
     thrifty = _memory(case, weights, call_bytes, min(whole, least))
     free = case.room.host if thrifty.device == 0 else case.room.device
     used = thrifty.host if thrifty.device == 0 else thrifty.device
-    coder = whole if free is None else min(whole, max(min(whole, least), _budget(free - used)))
+    vae = whole if free is None else min(whole, max(min(whole, least), _budget(free - used)))
     return Forecast(
         case,
         tiles,
@@ -209,7 +209,7 @@ def of_case(case: Case) -> Forecast:
         settings.steps * tiles,
         prompts[0] / sum(prompts),
         work,
-        _memory(case, weights, call_bytes, coder),
+        _memory(case, weights, call_bytes, vae),
         thrifty,
         _disk(case, latent),
         rates.rates(case.place, case.model.name),
@@ -236,7 +236,7 @@ def _costs(
     image = (tagger.held // width, width)
     words = (networks.text["max_position_embeddings"], networks.text["hidden_size"])
     unet, control = (
-        (config, counts.Guide(words, image if config.get("use_image_cross_attention", False) else None))
+        (config, counts.ConditioningSize(words, image if config.get("use_image_cross_attention", False) else None))
         for config in (networks.unet, networks.controlnet)
     )
     drawn = counts.unet(unet[0], side, unet[1], copies)
@@ -271,14 +271,14 @@ def _budget(free: int) -> int:
     return 2 ** int(log2(max(1, SPARED * free)))
 
 
-def _memory(case: Case, weights: int, call: int, coder: int) -> Memory:
-    """Return the peak; call, coder: bytes of activations in the networks, alive at different times."""
+def _memory(case: Case, weights: int, call: int, vae: int) -> Memory:
+    """Return the peak; call, vae: bytes of activations in the networks, alive at different times."""
     stations = case.sizes
     frame, result = RGB * prod(stations.padded), RGB * prod(stations.whole)
     pixels = RGB * prod(stations.picture) + frame
     colours = LIVE_FRAMES[case.settings.colour] * frame + (result if stations.whole != stations.frame else 0)
     write = frame + 2 * result
-    active = max(call, coder + 2 * frame)
+    active = max(call, vae + 2 * frame)
     if case.place.device.type == "cuda":
         return Memory(CUDA_CONTEXT + weights + max(active, colours), BASE + CUDA_HOST + pixels + max(2 * frame, write))
     return Memory(0, BASE + weights + pixels + max(active, colours, write))

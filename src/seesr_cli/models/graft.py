@@ -1,9 +1,9 @@
-"""The second cross-attention, grafted onto the stock diffusers UNet and ControlNet.
+"""Graft the second cross-attention of SeeSR onto the stock diffusers UNet and ControlNet.
 
-In SeeSR every text transformer of the UNet and of the ControlNet is followed by a second, identical one whose
-cross-attention reads the tagger's tokens instead of the text (arXiv 2311.16518, section 3.3). Here each stock
-`attentions[i]` is replaced by a `TwoReadings` that holds both. Both read one `Guide`, or a `Digest` of one, which
-diffusers hands through unopened in the place of its `encoder_hidden_states`.
+In SeeSR a second transformer follows every text transformer of both networks. It has the same layers, but its
+cross-attention attends to the tagger's tokens instead of the text (arXiv 2311.16518, section 3.3). Here each stock
+`attentions[i]` becomes a `TwoCrossAttentions`, which holds both transformers. diffusers hands a `Conditioning`, or
+the `KVCache` of one, through to it as `encoder_hidden_states`, unopened.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,34 +25,35 @@ TOKEN_WIDTH = 512
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class Guide(NamedTuple):
-    """What both cross-attentions read: the prompt and the picture's tokens.
+class Conditioning(NamedTuple):
+    """The encoded prompt and the tagger's tokens, to which the two cross-attentions attend.
 
-    text: [B, 77, width of the text tower]. image: [B, tokens, width of the tagger's tokens].
+    text: [B, 77, width of the text encoder].
+    image: [B, tokens, width of the tagger's tokens].
     """
 
     text: Tensor
     image: Tensor
 
 
-class Known(NamedTuple):
-    """What a cross-attention knows of its reading before it is asked anything: [B, heads, length, width] each."""
+class KeyValue(NamedTuple):
+    """The keys and values of one cross-attention for one conditioning: [B, heads, length, width] each."""
 
     keys: Tensor
     values: Tensor
 
     @property
     def rows(self) -> int:
-        """B, which latents that have not read yet may be a divisor of."""
+        """B, the number of prompts. The number of latents before the first cross-attention may be a divisor of it."""
         return len(self.keys)
 
 
-Digest = Mapping[nn.Module, Known]
-"""A guide as the cross-attentions of one network know it, by cross-attention; the same at every step."""
+KVCache = Mapping[nn.Module, KeyValue]
+"""The keys and values of every cross-attention of a network. They are the same at every step."""
 
 
-class TwoReadings(nn.Module):
-    """The text transformer and, behind it, the image transformer, in the place of diffusers' single one."""
+class TwoCrossAttentions(nn.Module):
+    """Applies the text transformer and then the image transformer, where diffusers has the former alone."""
 
     def __init__(self, text: Transformer2DModel, image: Transformer2DModel) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class TwoReadings(nn.Module):
     def forward(
         self,
         hidden_states: Tensor,
-        encoder_hidden_states: "Guide | Digest",
+        encoder_hidden_states: "Conditioning | KVCache",
         cross_attention_kwargs: dict[str, Any] | None = None,
         attention_mask: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
@@ -70,52 +71,52 @@ class TwoReadings(nn.Module):
     ) -> tuple[Tensor]:
         """Return ([B, C, h, w],) for hidden states of that shape; the signature is the one diffusers' blocks call.
 
-        B is that of the reading. Given a digest, the hidden states may be fewer: each then stands for as many rows of
-        the reading, one after the other, as there are to it, and is told apart where the text is first read.
+        B is that of the conditioning. With a KVCache the hidden states may be fewer, a divisor of B: then each is
+        repeated for its share of the rows, before the first cross-attention.
         """
-        if isinstance(encoder_hidden_states, Guide):
-            for transformer, reading in self.readings(encoder_hidden_states):
-                hidden_states = transformer(hidden_states, encoder_hidden_states=reading, return_dict=False)[0]
+        if isinstance(encoder_hidden_states, Conditioning):
+            for transformer, context in self.contexts(encoder_hidden_states):
+                hidden_states = transformer(hidden_states, encoder_hidden_states=context, return_dict=False)[0]
         else:
             for transformer in (self.text, self.image):
-                hidden_states = _recall(transformer, hidden_states, encoder_hidden_states)
+                hidden_states = _with_cache(transformer, hidden_states, encoder_hidden_states)
         return (hidden_states,)
 
-    def readings(self, guide: Guide) -> tuple[tuple[Transformer2DModel, Tensor], ...]:
-        """Return each transformer with what it reads, in order."""
-        return (self.text, guide.text), (self.image, guide.image)
+    def contexts(self, conditioning: Conditioning) -> tuple[tuple[Transformer2DModel, Tensor], ...]:
+        """Return each transformer with its half of `conditioning`, in order."""
+        return (self.text, conditioning.text), (self.image, conditioning.image)
 
 
-def digest(network: nn.Module, guide: Guide) -> Digest:
-    """Return what the cross-attentions of `network` know of `guide`."""
+def kv_cache(network: nn.Module, conditioning: Conditioning) -> KVCache:
+    """Return the keys and values that the cross-attentions of `network` compute from `conditioning`."""
     return {
-        block.attn2: Known(_heads(block.attn2, block.attn2.to_k(read)), _heads(block.attn2, block.attn2.to_v(read)))
+        block.attn2: KeyValue(_heads(block.attn2, block.attn2.to_k(read)), _heads(block.attn2, block.attn2.to_v(read)))
         for place in network.modules()
-        if isinstance(place, TwoReadings)
-        for transformer, read in place.readings(guide)
+        if isinstance(place, TwoCrossAttentions)
+        for transformer, read in place.contexts(conditioning)
         for block in transformer.transformer_blocks
     }
 
 
-def repeated(guide: Guide, times: int) -> Guide:
-    """Return the guide for `times` as many rows: the same ones again and again."""
-    return guide if times == 1 else Guide(*(reading.repeat(times, 1, 1) for reading in guide))
+def repeated(conditioning: Conditioning, times: int) -> Conditioning:
+    """Return the conditioning with all its rows repeated `times` times, one round after the other."""
+    return conditioning if times == 1 else Conditioning(*(half.repeat(times, 1, 1) for half in conditioning))
 
 
 def spread(features: Tensor, rows: int) -> Tensor:
-    """Return `features` with each of its rows repeated, one after the other, until there are `rows`.
+    """Return `features` with each row repeated in its place, until there are `rows`.
 
-    They lie in memory as before, which `repeat_interleave` does not keep.
+    The memory layout is kept, unlike by `repeat_interleave`.
     """
     times = rows // len(features)
     return features if times == 1 else torch.cat([row for row in features.chunk(len(features)) for _ in range(times)])
 
 
-def _recall(transformer: Transformer2DModel, features: Tensor, known: Digest) -> Tensor:
-    """Return what the stock `Transformer2DModel` does, of features [b, C, h, w], its readings known already.
+def _with_cache(transformer: Transformer2DModel, features: Tensor, known: KVCache) -> Tensor:
+    """Return the result of the stock `Transformer2DModel` for features [b, C, h, w], with cached keys and values.
 
-    The projections of Stable Diffusion 1 are convolutions with one pixel, those of 2 are linear: their weights differ
-    by two empty dimensions. Pixels stay innermost-channels throughout, so that no layout is changed and back.
+    The projections are 1×1 convolutions in Stable Diffusion 1 and linear layers in 2. Their weights differ by two
+    dimensions of size 1. Channels stay innermost throughout, so that no layout is converted.
     """
     cells = transformer.norm(features).permute(0, 2, 3, 1)
     hidden = _project(transformer.proj_in, cells).flatten(1, 2)
@@ -125,13 +126,13 @@ def _recall(transformer: Transformer2DModel, features: Tensor, known: Digest) ->
     return spread(features, len(moved)) + moved
 
 
-def _run_block(block: BasicTransformerBlock, hidden: Tensor, known: Known) -> Tensor:
-    """Return what the stock block does: attend to oneself, to what is read, and think."""
+def _run_block(block: BasicTransformerBlock, hidden: Tensor, known: KeyValue) -> Tensor:
+    """Return the result of the stock block: self-attention, cross-attention, feed-forward."""
     hidden = hidden + block.attn1(block.norm1(hidden))
     hidden = spread(hidden, known.rows)
     query = _heads(block.attn2, block.attn2.to_q(block.norm2(hidden)))
-    read = F.scaled_dot_product_attention(query, known.keys, known.values)
-    hidden = hidden + block.attn2.to_out[0](read.transpose(1, 2).flatten(2))
+    attended = F.scaled_dot_product_attention(query, known.keys, known.values)
+    hidden = hidden + block.attn2.to_out[0](attended.transpose(1, 2).flatten(2))
     return hidden + block.ff(block.norm3(hidden))
 
 
@@ -145,7 +146,7 @@ def _project(layer: nn.Linear | nn.Conv2d, hidden: Tensor) -> Tensor:
 
 
 def build_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
-    """Return the UNet that `config` (a diffusers config.json) describes, with image attention where it says so.
+    """Return the UNet of `config`, a diffusers config.json; with image attention if the config has it.
 
     Besides diffusers' keys: `use_image_cross_attention`, `image_cross_attention_dim` (512 if absent) and
     `padding_mode` (of every padded convolution, "zeros" if absent). Keys that diffusers does not know are ignored.
@@ -154,7 +155,7 @@ def build_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
 
 
 def build_controlnet(config: Mapping[str, Any]) -> ControlNetModel:
-    """Return the ControlNet that `config` describes; see `build_unet`."""
+    """Return the ControlNet of `config`, which is as for `build_unet`."""
     return _finish(construct(ControlNetModel, config), config)
 
 
@@ -183,11 +184,11 @@ def _graft(network: UNet2DConditionModel | ControlNetModel, token_width: int) ->
     stages = [*network.down_blocks, network.mid_block, *getattr(network, "up_blocks", ())]
     for stage in stages:
         for place, text in enumerate(getattr(stage, "attentions", ())):
-            stage.attentions[place] = TwoReadings(text, _twin(text, token_width))
+            stage.attentions[place] = TwoCrossAttentions(text, _twin(text, token_width))
 
 
 def _twin(text: Transformer2DModel, token_width: int) -> Transformer2DModel:
-    """Return a transformer like `text` whose cross-attention reads tokens of `token_width`.
+    """Return a transformer like `text`, with a cross-attention for tokens of `token_width`.
 
     Built by its constructor: the stock `from_config` forgets arguments that were given by position.
     """

@@ -12,7 +12,7 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from .graft import Digest, spread
+from .graft import KVCache, spread
 
 
 class Residuals(NamedTuple):
@@ -23,7 +23,7 @@ class Residuals(NamedTuple):
 
 
 def residuals(
-    controlnet: ControlNetModel, latent: Tensor, time: Tensor, known: Digest, seen: Tensor, factor: float
+    controlnet: ControlNetModel, latent: Tensor, time: Tensor, known: KVCache, seen: Tensor, factor: float
 ) -> Residuals:
     """Return `factor` times the residuals for `latent` [b, C, h, w]; those that have not read have b rows, not B.
 
@@ -38,7 +38,7 @@ def residuals(
     return Residuals(tuple(behind[:-1]), behind[-1])
 
 
-def noise(unet: UNet2DConditionModel, latent: Tensor, time: Tensor, known: Digest, control: Residuals) -> Tensor:
+def noise(unet: UNet2DConditionModel, latent: Tensor, time: Tensor, known: KVCache, control: Residuals) -> Tensor:
     """Return the noise in `latent` [b, C, h, w] as each row of the reading has it, [B, C, h, w].
 
     B is a multiple of b, and the rows of the first latent come first. time, known: as for `residuals`.
@@ -66,7 +66,7 @@ def _embed(network: UNet2DConditionModel | ControlNetModel, time: Tensor, latent
 
 
 def _encode(
-    network: UNet2DConditionModel | ControlNetModel, features: Tensor, embedded: Tensor, known: Digest
+    network: UNet2DConditionModel | ControlNetModel, features: Tensor, embedded: Tensor, known: KVCache
 ) -> tuple[list[Tensor], Tensor]:
     """Return the skips of the half that both networks have, and what comes out of its middle."""
     skips = [features]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..machine.device import Place, attention, layout, memory_kept
 from ..machine.graphs import Run, straight
-from ..models.graft import Digest, Guide, Known, digest, repeated, spread
+from ..models.graft import Conditioning, KeyValue, KVCache, kv_cache, repeated, spread
 from ..models.predict import noise as noise_in
 from ..models.predict import residuals
 from ..sampling.noise import Noise
@@ -26,7 +26,7 @@ SEEN_BYTES = 2**30
 Tiles = tuple[Tile, ...]
 
 RowPredictor = Callable[[Tensor, int, Tiles], Tensor]
-"""Predicts the noise in tiles of equal size at a timestep, for every row of the guide: [tiles·rows, C, h, w]."""
+"""Predicts the noise in tiles of equal size at a timestep, for every row of the conditioning: [tiles·rows, C, h, w]."""
 
 TilePredictor = Callable[[Tensor, int, Tiles], Tensor]
 """Predicts the noise in tiles of equal size of a latent [P, C, H, W] at a timestep: [tiles·P, C, h, w]."""
@@ -88,7 +88,7 @@ def watched(
 def controlled(
     unet: UNet2DConditionModel,
     controlnet: ControlNetModel,
-    guide: Guide,
+    conditioning: Conditioning,
     view: View,
     control: float,
     switches: Switches = ALL,
@@ -96,18 +96,18 @@ def controlled(
 ) -> RowPredictor:
     """Return the predictor of the UNet under its three conditions: prompt, tokens of the tagger, and picture.
 
-    Networks, guide and view have one device and precision; latents and noise are float32. What is equal in all steps
-    is computed once.
+    Networks, conditioning and view have one device and precision. Latents and noise are float32. Values that are
+    equal in all steps are computed once.
 
-    guide: one row per prompt, picture by picture.
+    conditioning: one row per prompt, picture by picture.
     view: of the frames.
     control: factor of the ControlNet's residuals.
     run: runs the networks, from tensors alone, so that a CUDA graph can record them.
     """
 
-    def known(times: int) -> tuple[Digest, Digest]:
-        more = repeated(guide, times)
-        return digest(controlnet, more), digest(unet, more)
+    def known(times: int) -> tuple[KVCache, KVCache]:
+        more = repeated(conditioning, times)
+        return kv_cache(controlnet, more), kv_cache(unet, more)
 
     if switches.constants:
         known = cache(torch.inference_mode()(known))
@@ -117,14 +117,14 @@ def controlled(
         crops = crops.to(unet.dtype, memory_format=_layout(unet, switches))
         seen = view(tiles)
         if not switches.prefix:
-            rows = len(guide.text) // len(latent) * len(crops)
+            rows = len(conditioning.text) // len(latent) * len(crops)
             crops, seen = spread(crops, rows), spread(seen, rows)
         time = torch.full((1,), timestep, device=unet.device)
         by_controlnet, by_unet = known(len(tiles))
         places = [*by_controlnet, *by_unet]
 
         def networks(crops: Tensor, time: Tensor, seen: Tensor, *flat: Tensor) -> Tensor:
-            read = dict(zip(places, map(Known, flat[0::2], flat[1::2]), strict=True))
+            read = dict(zip(places, map(KeyValue, flat[0::2], flat[1::2]), strict=True))
             added = residuals(controlnet, crops, time, read, seen, control)
             return noise_in(unet, crops, time, read, added)
 
@@ -142,7 +142,8 @@ def _layout(network: UNet2DConditionModel | ControlNetModel, switches: Switches)
 def guided(predict: RowPredictor, guidance: float) -> TilePredictor:
     """Return `predict` under classifier-free guidance (arXiv 2207.12598).
 
-    The noise is negative + guidance·(positive - negative). The guide has two rows per picture: negative, positive.
+    The noise is negative + guidance·(positive - negative). The conditioning has two rows for each picture: negative,
+    positive.
     """
 
     def move(latent: Tensor, timestep: int, tiles: Tiles) -> Tensor:

@@ -23,7 +23,7 @@ LEAST_BUDGET = 2**26
 """Bytes of features below which smaller pieces save no more memory."""
 
 
-class Coder:
+class VAE:
     """Encodes and decodes pictures of any size with one VAE.
 
     A picture that fits into memory goes through the VAE whole; a larger one in pieces (vae/pieces.py).
@@ -32,12 +32,12 @@ class Coder:
         this process in what is free there.
     """
 
-    def __init__(self, vae: AutoencoderKL, budget: int | None = None, share: Share = ALONE) -> None:
-        self.vae = vae
+    def __init__(self, network: AutoencoderKL, budget: int | None = None, share: Share = ALONE) -> None:
+        self.network = network
         self.budget = budget
         self._share = share
-        self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.channels: int = vae.config.latent_channels
+        self.factor: int = 2 ** (len(network.config.block_out_channels) - 1)
+        self.channels: int = network.config.latent_channels
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, noise: Noise, on_piece: OnPiece = lambda done, total: None) -> Tensor:
@@ -48,10 +48,10 @@ class Coder:
         pixels: [1, 3, H, W], RGB in [0, 1], H and W multiples of `factor`.
         on_piece: told of the pieces, or of the blocks if the picture goes through whole.
         """
-        with memory_returned(self.vae.device):
+        with memory_returned(self.network.device):
             posterior = self._posterior(pixels, on_piece)
         mean, deviation = posterior.mean.float(), posterior.std.float()
-        return (mean + deviation * noise(mean.shape).to(mean.device)) * self.vae.config.scaling_factor
+        return (mean + deviation * noise(mean.shape).to(mean.device)) * self.network.config.scaling_factor
 
     @torch.inference_mode()
     def decode(self, latent: Tensor, on_piece: OnPiece = lambda done, total: None) -> Tensor:
@@ -62,17 +62,17 @@ class Coder:
 
         on_piece: as for `encode`.
         """
-        with memory_returned(self.vae.device):
+        with memory_returned(self.network.device):
             return self._pixels(latent, on_piece)
 
     def decode_in_full_precision(self, latent: Tensor) -> Tensor:
         """Return the pixels as `decode` does, computed in float32 whatever the VAE's precision."""
-        held = self.vae.dtype
+        held = self.network.dtype
         try:
-            self.vae.float()
+            self.network.float()
             return self.decode(latent)
         finally:
-            self.vae.to(held)
+            self.network.to(held)
 
     def lower_budget(self) -> str | None:
         """Work in smaller pieces from now on, at last on the CPU; return a sentence, or None if nothing is left."""
@@ -80,14 +80,14 @@ class Coder:
         if budget >= LEAST_BUDGET:
             self.budget = budget
             return f"Memory ran out: the VAE works in pieces of at most {budget / 2**20:.0f} MiB from now on."
-        if self.vae.device.type == "cpu":
+        if self.network.device.type == "cpu":
             return None
         self.budget = None
-        self.vae.to("cpu", of_vae("cpu", self.vae.dtype))  # a CPU has no arithmetic for fp16
+        self.network.to("cpu", of_vae("cpu", self.network.dtype))  # a CPU has no arithmetic for fp16
         return "Memory ran out: the VAE works on the CPU from now on."
 
     def _free(self) -> int:
-        return free(self.vae.device, self._share)
+        return free(self.network.device, self._share)
 
     def working_memory(self, size: Size) -> int:
         """Return the most bytes that encoding and decoding a frame of `size`, (height, width), take at this budget.
@@ -95,7 +95,7 @@ class Coder:
         On the VAE's device, without weights and input, with the result if it is made there.
         """
         needs = [whole(course) if chosen is None else chosen.memory for course, chosen in self._both(size)]
-        result = 3 * size[0] * size[1] * torch.float32.itemsize if self.vae.device.type == "cpu" else 0
+        result = 3 * size[0] * size[1] * torch.float32.itemsize if self.network.device.type == "cpu" else 0
         return max(needs) + BESIDES + result
 
     def whole(self, size: Size) -> bool:
@@ -105,25 +105,25 @@ class Coder:
     def _both(self, size: Size) -> list[tuple[Course, Plan | None]]:
         """Return the courses and plans for encoding and decoding a frame of `size`."""
         small = (size[0] // self.factor, size[1] // self.factor)
-        return [self._chosen(encoding(self.vae), size), self._chosen(decoding(self.vae), small)]
+        return [self._chosen(encoding(self.network), size), self._chosen(decoding(self.network), small)]
 
     def _posterior(self, pixels: Tensor, on_piece: OnPiece) -> DiagonalGaussianDistribution:
-        course, chosen = self._chosen(encoding(self.vae), (pixels.shape[-2], pixels.shape[-1]))
+        course, chosen = self._chosen(encoding(self.network), (pixels.shape[-2], pixels.shape[-1]))
         if chosen is None:
-            with _blocks_told(self.vae.encoder, on_piece):
-                return self.vae.encode((2 * pixels - 1).to(self.vae.device, self.vae.dtype)).latent_dist
+            with _blocks_told(self.network.encoder, on_piece):
+                return self.network.encode((2 * pixels - 1).to(self.network.device, self.network.dtype)).latent_dist
         shape = (1, 2 * self.channels, *course.sizes[-1])
-        parameters = torch.empty(shape, dtype=self.vae.dtype, device=self.vae.device)
+        parameters = torch.empty(shape, dtype=self.network.dtype, device=self.network.device)
         run(course, chosen, lambda box: 2 * box.cut(pixels) - 1, lambda box, part: box.put(parameters, part), on_piece)
         return DiagonalGaussianDistribution(parameters)
 
     def _pixels(self, latent: Tensor, on_piece: OnPiece) -> Tensor:
-        course, chosen = self._chosen(decoding(self.vae), (latent.shape[-2], latent.shape[-1]))
-        scale = self.vae.config.scaling_factor
+        course, chosen = self._chosen(decoding(self.network), (latent.shape[-2], latent.shape[-1]))
+        scale = self.network.config.scaling_factor
         if chosen is None:
-            unscaled = (latent / scale).to(self.vae.device, self.vae.dtype)
-            with _blocks_told(self.vae.decoder, on_piece):
-                return self.vae.decode(unscaled, return_dict=False)[0].float() / 2 + 0.5
+            unscaled = (latent / scale).to(self.network.device, self.network.dtype)
+            with _blocks_told(self.network.decoder, on_piece):
+                return self.network.decode(unscaled, return_dict=False)[0].float() / 2 + 0.5
         pixels = torch.empty(1, 3, *course.sizes[-1])
         run(
             course,
@@ -136,7 +136,7 @@ class Coder:
 
     def _chosen(self, steps: tuple[Step, ...], size: Size) -> tuple[Course, Plan | None]:
         """Return the course of `steps` over a map of `size`, and its plan in pieces; None if it fits whole."""
-        course, device = Course.of(steps, size), self.vae.device
+        course, device = Course.of(steps, size), self.network.device
         budget = self._free() if self.budget is None else self.budget
         return course, plan(course, budget, 0 if device.type == "cpu" else free(torch.device("cpu"), self._share))
 

@@ -36,16 +36,16 @@ class Fitted(NamedTuple):
     cut: str
 
 
-class Scribe:
+class TextEncoder:
     """Encodes prompts with one tokenizer and its CLIP text encoder."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, tower: CLIPTextModel) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer, network: CLIPTextModel) -> None:
         self._tokenizer = tokenizer
-        self._tower = tower
+        self._network = network
 
     def tokenize(self, texts: tuple[str, ...]) -> Tensor:
         """Return token ids [texts, 77]; longer texts lose their end, shorter ones are padded."""
-        length = self._tower.config.max_position_embeddings
+        length = self._network.config.max_position_embeddings
         return self._tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         ).input_ids
@@ -53,7 +53,7 @@ class Scribe:
     @torch.inference_mode()
     def encode(self, texts: tuple[str, ...]) -> Tensor:
         """Return the embeddings [texts, 77, width] of the texts, after the last LayerNorm."""
-        return self._tower(self.tokenize(texts).to(self._tower.device)).last_hidden_state
+        return self._network(self.tokenize(texts).to(self._network.device)).last_hidden_state
 
     def fit(self, tags: Sequence[str], certainty: Sequence[float], user_prompt: str, negative: str) -> Fitted:
         """Return the prompt of a picture within the 77 tokens of the text encoder, with all quality words.
@@ -91,7 +91,7 @@ class Scribe:
 
     @property
     def _room(self) -> int:
-        return self._tower.config.max_position_embeddings - 2  # without the start and the end token
+        return self._network.config.max_position_embeddings - 2  # without the start and the end token
 
     def lost(self, text: str) -> str:
         """Return the end of `text` that has no room in the 77 tokens; empty if all of it fits."""

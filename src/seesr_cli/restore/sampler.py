@@ -11,7 +11,7 @@ from ..errors import PictureError
 from ..machine.device import Place
 from ..machine.graphs import Graphs, straight
 from ..machine.out_of_memory import enduring
-from ..models.graft import Guide
+from ..models.graft import Conditioning
 from ..sampling.noise import Noise
 from ..sampling.schedule import Schedule, schedule
 from ..sampling.tiles import Tiling, cover, grid, portions
@@ -101,7 +101,7 @@ class Sampler:
         self,
         latent: Tensor,
         frames: Tensor,
-        guide: Guide,
+        conditioning: Conditioning,
         noise: Noise,
         settings: Settings,
         batch_size: int | None = None,
@@ -111,7 +111,7 @@ class Sampler:
         """Return the denoised latents of several pictures. Raises PictureError for numbers that are not finite.
 
         latent: [P, C, H, W], with the noise of the first step.
-        frames, guide, batch_size: as for `predictor`.
+        frames, conditioning, batch_size: as for `predictor`.
         on_parts: told how many tiles of all steps are done.
         """
         # 1. Choose the tiling and the calls of the networks. Both shrink if memory runs out in a step.
@@ -125,14 +125,14 @@ class Sampler:
             on_parts(steps_done * tiles + min(tiles_done, tiles), settings.steps * tiles)
 
         size = latent.shape[-2], latent.shape[-1]
-        prediction = self.predictor(frames, guide, settings, batch_size, on_tiles)
+        prediction = self.predictor(frames, conditioning, settings, batch_size, on_tiles)
 
         def give_up() -> str | None:
             nonlocal prediction, tiles_done
             tiles_done = 0
             self.graphs.forget()
             said = self.limits.lower(prediction, size)
-            prediction = self.predictor(frames, guide, settings, batch_size, on_tiles)
+            prediction = self.predictor(frames, conditioning, settings, batch_size, on_tiles)
             return said
 
         def predict(noisy: Tensor, timestep: int) -> Tensor:
@@ -156,7 +156,7 @@ class Sampler:
     def predictor(
         self,
         frames: Tensor,
-        guide: Guide,
+        conditioning: Conditioning,
         settings: Settings,
         batch_size: int | None = None,
         on_tiles: OnTiles = lambda count: None,
@@ -164,15 +164,12 @@ class Sampler:
         """Return what predicts the noise in the latents of several pictures, within the limits of memory.
 
         frames: [P, 3, H, W], RGB in [0, 1].
-        guide: a row for each picture, or two, (negative, positive). With two, the positive row is guided at the steps
-            where `settings` ask for it, and stands alone at the others.
+        conditioning: a row for each picture, or two, (negative, positive). With two, the positive row is guided at the
+            steps where `settings` ask for it, and stands alone at the others.
         batch_size: as for `pictures_a_call`.
         """
-        pictures, rows, latent = (
-            len(frames),
-            len(guide.text) // len(frames),
-            self._latent_size((frames.shape[-2], frames.shape[-1])),
-        )
+        pictures, rows = len(frames), len(conditioning.text) // len(frames)
+        latent = self._latent_size((frames.shape[-2], frames.shape[-1]))
         tiling = self.limits.tiling(settings, latent)
         laid = grid(latent, *tiling)
         if batch_size is None and pictures > 1:  # they were found to fit before there were any
@@ -183,28 +180,30 @@ class Sampler:
         predictors, calls = list[Predictor](), list[Call]()
         for share in shares:
             count = share.stop - share.start
-            own = Guide(*(read[rows * share.start : rows * share.stop] for read in guide))
+            own = Conditioning(*(read[rows * share.start : rows * share.stop] for read in conditioning))
             each = min(max(1, most // count), laid.count)
             predictors.append(tiled(self._tile_predictor(frames[share], own, settings), tiles, each, on_tiles))
             calls += [Call(count * each, place) for place in range(count)]
         predict = predictors[0] if len(shares) == 1 else apart(predictors, shares)
         return Prediction(predict, tiling, tuple(calls))
 
-    def _tile_predictor(self, frames: Tensor, guide: Guide, settings: Settings) -> TilePredictor:
+    def _tile_predictor(self, frames: Tensor, conditioning: Conditioning, settings: Settings) -> TilePredictor:
         """Return what predicts the noise in tiles of pictures that are in one call; parameters as for `predictor`."""
         view = watched(self.controlnet, frames, self._factor, self.switches)
         recorded = self.switches.graphs and self.unet.device.type == "cuda"
         run = self.graphs.expecting(settings.steps) if recorded else straight
 
-        def under(guide: Guide) -> RowPredictor:
-            return controlled(self.unet, self.controlnet, guide, view, settings.control, self.switches, run)
+        def under(conditioning: Conditioning) -> RowPredictor:
+            return controlled(self.unet, self.controlnet, conditioning, view, settings.control, self.switches, run)
 
-        predict: TilePredictor = under(guide)
-        if len(guide.text) == 2 * len(frames):
+        predict: TilePredictor = under(conditioning)
+        if len(conditioning.text) == 2 * len(frames):
             predict = guided(predict, settings.guidance)
             if settings.guidance_within is not None:
                 chosen = self.schedule(settings).within(*settings.guidance_within)
-                predict = within(chosen, predict, under(Guide(guide.text[1::2], guide.image[1::2])))
+                predict = within(
+                    chosen, predict, under(Conditioning(conditioning.text[1::2], conditioning.image[1::2]))
+                )
         return predict
 
     def _latent_size(self, frame: Size) -> Size:

@@ -15,18 +15,18 @@ from ..machine.out_of_memory import enduring, release
 from ..machine.precision import DTYPES
 from ..machine.share import ALONE, Share
 from ..models import convert, load
-from ..models.graft import Guide
+from ..models.graft import Conditioning
 from ..sampling.noise import Noise, seeded, together
 from ..settings import Settings
 from ..sizes import Size, sizes
 from ..weights import locate
 from .colour import align
 from .denoise import begin
-from .latent import Coder
+from .latent import VAE
 from .limits import Limits
 from .prepare import Frame, finish, prepare
 from .progress import OnProgress, OnStep, silent
-from .prompt import Fitted, Prompt, Scribe
+from .prompt import Fitted, Prompt, TextEncoder
 from .sampled import Developed, PreparedPicture, Restored, Sampled, Wanted
 from .sampler import NOT_FINITE, Sampler
 from .tag import Reader, Reading, assemble, edited
@@ -37,7 +37,7 @@ class _Start(NamedTuple):
 
     reading: Reading
     fitted: Fitted
-    guide: Guide
+    conditioning: Conditioning
     latent: Tensor
     noise: Noise
     notes: list[str]
@@ -46,10 +46,10 @@ class _Start(NamedTuple):
 class Upscaler:
     """A loaded model, which restores pictures."""
 
-    def __init__(self, reader: Reader, scribe: Scribe, coder: Coder, sampler: Sampler) -> None:
+    def __init__(self, reader: Reader, text_encoder: TextEncoder, vae: VAE, sampler: Sampler) -> None:
         self.reader = reader
-        self.scribe = scribe
-        self.coder = coder
+        self.text_encoder = text_encoder
+        self.vae = vae
         self.sampler = sampler
 
     @classmethod
@@ -72,16 +72,16 @@ class Upscaler:
         place, folder = choose(device, dtype, model.name), locate(model, weights)
         convert.prepare(model, folder, place)
         reader = assemble(model, folder, place)
-        scribe = Scribe(*load.load_text_tower(model, folder, place))
-        coder = Coder(load.load_vae(model, folder, vae_place(place)), share=share)
+        text_encoder = TextEncoder(*load.load_text_tower(model, folder, place))
+        vae = VAE(load.load_vae(model, folder, vae_place(place)), share=share)
         sampler = Sampler(
             load.load_unet(model, folder, place),
             load.load_controlnet(model, folder, place),
             load.load_schedule_config(model, folder),
-            coder.factor,
+            vae.factor,
             Limits(model.tilings, share),
         )
-        return cls(reader, scribe, coder, sampler)
+        return cls(reader, text_encoder, vae, sampler)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -116,7 +116,7 @@ class Upscaler:
 
         alpha: [1, h, w] in [0, 1]. Raises PictureError if the result would be too many times as large.
         """
-        stations = sizes(_size(picture), settings, self.coder.factor)
+        stations = sizes(_size(picture), settings, self.vae.factor)
         return PreparedPicture(picture, alpha, stations, prepare(picture, stations))
 
     def sample(
@@ -151,12 +151,12 @@ class Upscaler:
         # 2. Put the pictures into one batch.
         frames = _joined([each.picture.frame.pixels for each in wanted])
         latent = _joined([start.latent for start in starts])
-        guide = Guide(*map(_joined, zip(*(start.guide for start in starts), strict=True)))
+        conditioning = Conditioning(*map(_joined, zip(*(start.conditioning for start in starts), strict=True)))
         noise = together([start.noise for start in starts])
 
         # 3. Denoise, step by step.
         denoised = self.sampler.denoise(
-            latent, frames, guide, noise, settings, batch_size, on_step, partial(on_progress, "denoise")
+            latent, frames, conditioning, noise, settings, batch_size, on_step, partial(on_progress, "denoise")
         )
 
         # 4. Give each picture its own latent, and how it was made.
@@ -175,7 +175,7 @@ class Upscaler:
         """
         notes: list[str] = []
         # 1. Decode the latent.
-        decoded = enduring(lambda: self._decode(latent, notes, on_progress), self._lower_coder, notes)
+        decoded = enduring(lambda: self._decode(latent, notes, on_progress), self._lower_vae, notes)
         # 2. Take the padding away, and the colours from the input.
         frame = picture.frame
         pixels = frame.crop(decoded).cpu().clamp_(0, 1)
@@ -199,59 +199,59 @@ class Upscaler:
         reading = edited(read, wanted.tags, settings.tag_threshold, settings.drop_tags, settings.add_tags)
         # 2. Compose the prompt from as many tags as there is room for.
         names, certainty = [tag.name for tag in reading.tags], [tag.certainty for tag in reading.tags]
-        fitted = self.scribe.fit(names, certainty, settings.prompt, settings.negative)
+        fitted = self.text_encoder.fit(names, certainty, settings.prompt, settings.negative)
         # 3. Encode the frame and add noise; encode the prompt.
         frame = wanted.picture.frame
-        latent = enduring(lambda: self.start(frame, settings, noise, on_progress), self._lower_coder, notes)
-        guide = self.guide(fitted.prompt, reading, settings)
+        latent = enduring(lambda: self.start(frame, settings, noise, on_progress), self._lower_vae, notes)
+        conditioning = self.conditioning(fitted.prompt, reading, settings)
         if fitted.left_out:
             notes.append(f"The prompt has no room for all tags; left out: {', '.join(fitted.left_out)}.")
         if fitted.cut:
             notes.append(f"The prompt has no room for all of --prompt; its end is not used: {fitted.cut!r}.")
-        if settings.guidance > 1 and (lost := self.scribe.lost(fitted.prompt.negative)):
+        if settings.guidance > 1 and (lost := self.text_encoder.lost(fitted.prompt.negative)):
             notes.append(f"The negative prompt is too long; its end is not used: {lost!r}.")
-        return _Start(reading, fitted, guide, latent, noise, notes)
+        return _Start(reading, fitted, conditioning, latent, noise, notes)
 
     def start(self, frame: Frame, settings: Settings, noise: Noise, on_progress: OnProgress = silent) -> Tensor:
         """Return the latent at which denoising begins, [1, C, H, W], float32."""
         if settings.start == "noise":
-            height, width = (side // self.coder.factor for side in frame.pixels.shape[-2:])
-            return noise(torch.Size((1, self.coder.channels, height, width))).to(self.sampler.place.device)
+            height, width = (side // self.vae.factor for side in frame.pixels.shape[-2:])
+            return noise(torch.Size((1, self.vae.channels, height, width))).to(self.sampler.place.device)
         self._make_room(_size(frame.pixels))
         on_progress("encode", 0, 1)
-        encoded = self.coder.encode(frame.pixels, noise, partial(on_progress, "encode"))
+        encoded = self.vae.encode(frame.pixels, noise, partial(on_progress, "encode"))
         return begin(encoded, self.sampler.schedule(settings), noise)
 
-    def guide(self, prompt: Prompt, reading: Reading, settings: Settings) -> Guide:
+    def conditioning(self, prompt: Prompt, reading: Reading, settings: Settings) -> Conditioning:
         """Return what the networks attend to: rows (negative, positive) with guidance, else the positive row alone."""
         texts = (prompt.negative, prompt.positive) if settings.guidance > 1 else (prompt.positive,)
-        return Guide(self.scribe.encode(texts), reading.tokens.expand(len(texts), -1, -1))
+        return Conditioning(self.text_encoder.encode(texts), reading.tokens.expand(len(texts), -1, -1))
 
     def _decode(self, latent: Tensor, notes: list[str], on_progress: OnProgress) -> Tensor:
         """Return the pixels of `latent`, all finite."""
         height, width = _size(latent)
-        self._make_room((height * self.coder.factor, width * self.coder.factor))
+        self._make_room((height * self.vae.factor, width * self.vae.factor))
         on_progress("decode", 0, 1)
-        if (decoded := self.coder.decode(latent, partial(on_progress, "decode"))).isfinite().all():
+        if (decoded := self.vae.decode(latent, partial(on_progress, "decode"))).isfinite().all():
             return decoded
-        if (decoded := self.coder.decode_in_full_precision(latent)).isfinite().all():
+        if (decoded := self.vae.decode_in_full_precision(latent)).isfinite().all():
             notes.append("The picture was decoded again in fp32: it went beyond the range of 16 bits.")
             return decoded
         raise PictureError(NOT_FINITE)
 
     # --- memory --------------------------------------------------------------------------------------------------
 
-    def _lower_coder(self) -> str | None:
+    def _lower_vae(self) -> str | None:
         """Have the VAE use less memory from now on; return a sentence about it, None if nothing is left."""
         self.sampler.graphs.forget()
-        return self.coder.lower_budget()
+        return self.vae.lower_budget()
 
     def _make_room(self, frame: Size) -> None:
         """Free what graphs and allocator keep for the next step, if else the VAE would work in pieces.
 
         So the pixels of a frame of this size do not depend on the pictures before it.
         """
-        if self.sampler.place.device.type == "cuda" and not self.coder.whole(frame):
+        if self.sampler.place.device.type == "cuda" and not self.vae.whole(frame):
             self.sampler.graphs.forget()
             release()
 

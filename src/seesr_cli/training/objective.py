@@ -13,7 +13,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from ..models.graft import Guide, TwoReadings
+from ..models.graft import Conditioning, TwoCrossAttentions
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 """What is predicted, in the words of a scheduler file."""
@@ -62,14 +62,14 @@ class Denoiser(nn.Module):
         [B, cells, width]. frame: [B, 3, H, W], RGB in [0, 1].
         """
         text = prompt if self.text is None else self.text(prompt).last_hidden_state
-        guide = Guide(text, tokens)
+        conditioning = Conditioning(text, tokens)
         down, middle = self.controlnet(
-            latent, timestep, encoder_hidden_states=guide, controlnet_cond=frame, return_dict=False
+            latent, timestep, encoder_hidden_states=conditioning, controlnet_cond=frame, return_dict=False
         )
         return self.unet(
             latent,
             timestep,
-            encoder_hidden_states=guide,
+            encoder_hidden_states=conditioning,
             down_block_additional_residuals=down,
             mid_block_additional_residual=middle,
             return_dict=False,
@@ -141,7 +141,7 @@ def error(objective: Objective, predicted: Tensor, clean: Tensor, noise: Tensor,
 def image_attention(unet: UNet2DConditionModel) -> Iterator[nn.Parameter]:
     """Yield the parameters of the grafted image transformers."""
     for module in unet.modules():
-        if isinstance(module, TwoReadings):
+        if isinstance(module, TwoCrossAttentions):
             yield from module.image.parameters()
 
 

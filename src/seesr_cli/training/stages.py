@@ -20,9 +20,9 @@ from ..machine.device import Place
 from ..models import keys, load
 from ..models.keys import State
 from ..models.tagger import Tagger
-from ..restore.latent import Coder
+from ..restore.latent import VAE
 from ..restore.limits import Limits
-from ..restore.prompt import Scribe, compose
+from ..restore.prompt import TextEncoder, compose
 from ..restore.sampler import Sampler
 from ..restore.tag import Reader
 from ..restore.upscaler import Upscaler
@@ -72,7 +72,7 @@ class SeesrStage:
         self.tagger = load.load_tagger(model, weights, frozen)
         self.names, thresholds = load.tag_names(model, weights), load.tag_thresholds(model, weights)
         self.thresholds = torch.tensor(thresholds, device=device)
-        self.scribe = Scribe(self.tokenizer, self.tower)
+        self.text_encoder = TextEncoder(self.tokenizer, self.tower)
         if recipe.start == "base":
             unet = load.load_base_unet(model, weights, full)
         else:
@@ -141,7 +141,7 @@ class SeesrStage:
                 texts.append(compose(tags, "", "").positive)
             else:
                 texts.append(f"{', '.join(tags)}," if not untagged else "")
-        ids = self.scribe.tokenize(tuple(texts)).to(clean.device)
+        ids = self.text_encoder.tokenize(tuple(texts)).to(clean.device)
         return ids if self.module.text is not None else self.tower(ids).last_hidden_state.float()
 
     def state(self) -> Files:
@@ -164,9 +164,9 @@ class SeesrStage:
     def upscaler(self) -> Upscaler:
         """Return the program's own upscaler on the live weights."""
         reader = Reader(self.tagger, self.names, tuple(self.thresholds.tolist()))
-        unet, controlnet, coder = self.module.unet, self.module.controlnet, Coder(self.vae)
-        sampler = Sampler(unet, controlnet, self.config, coder.factor, Limits(self.model.tilings))
-        return Upscaler(reader, self.scribe, coder, sampler)
+        unet, controlnet, vae = self.module.unet, self.module.controlnet, VAE(self.vae)
+        sampler = Sampler(unet, controlnet, self.config, vae.factor, Limits(self.model.tilings))
+        return Upscaler(reader, self.text_encoder, vae, sampler)
 
     def export(self, folder: Path) -> None:
         """Write the networks into `folder` and link what else the weights folder holds: `--weights` takes it."""
