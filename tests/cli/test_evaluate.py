@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from seesr_cli import image
 from seesr_cli.cli import main
+from seesr_cli.evaluate.paper import load
 from seesr_cli.records import provenance
 
 RECORDING = Path(__file__).parents[1] / "golden/metrics"
@@ -236,6 +239,104 @@ def test_a_result_of_another_picture_is_told(
     assert one["consistency"] < 15
     assert "is it a result of another picture?" in told
     assert one["worst_block"]["departure"] > 50
+
+
+class Brightness(nn.Module):
+    """A network whose value is its weight times the mean of the first picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, *pictures: torch.Tensor) -> torch.Tensor:
+        return self.weight * pictures[0].mean((1, 2, 3))
+
+
+class Channels(Brightness):
+    """A network whose features are the means of the channels."""
+
+    def forward(self, *pictures: torch.Tensor) -> torch.Tensor:
+        return self.weight * pictures[0].mean((2, 3))
+
+
+@pytest.fixture
+def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of weights for networks that are small."""
+    small = {
+        name: network._replace(build=Channels if name == "fid" else Brightness, files=("small.pth",))
+        for name, network in load.NETWORKS.items()
+    }
+    small["clipiqa"] = small["clipiqa"]._replace(read=small["musiq"].read)
+    small["maniqa"] = small["maniqa"]._replace(ours=small["musiq"].ours, published=small["musiq"].published)
+    monkeypatch.setattr(load, "NETWORKS", small)
+    folder = tmp_path / "networks"
+    folder.mkdir()
+    torch.save({"weight": torch.ones(1)}, folder / "small.pth")
+    return folder
+
+
+def test_networks_measure_what_they_are_given(
+    tmp_path: Path, networks: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results, _ = pairs(tmp_path)
+    references = shutil.copytree(results, tmp_path / "references")
+    both = (results, "--reference", references, "--weights", networks)
+    assert evaluate(monkeypatch, *both, "--metrics", "paper,psnr", "--json") == 0
+    shown = capfd.readouterr()
+    content = json.loads(shown.out)
+    assert list(content["metrics"]) == ["lpips", "dists", "musiq", "maniqa", "clipiqa", "psnr"]
+    for one in content["pictures"]:
+        mean = np.asarray(Image.open(one["result"])).mean() / 255
+        assert [one[name] for name in ("lpips", "musiq", "clipiqa")] == pytest.approx([mean] * 3, abs=1e-5)
+    assert "Not measured: fid, which needs 50 pictures or more." in shown.err
+    assert len(content["weights"]["small.pth"]) == 64
+    assert evaluate(monkeypatch, *both, "--metrics", "fid") == 2
+    assert "fid needs 50 pictures or more, and there are 3" in " ".join(capfd.readouterr().err.split())
+
+
+def test_fid_is_of_all_pictures_and_of_their_rivals(
+    tmp_path: Path, networks: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for folder, shift in (("results", 0), ("references", 10), ("others", 30)):
+        (tmp_path / folder).mkdir()
+        for number in range(50):
+            Image.new("RGB", (8, 8), (number + shift, 100, 2 * number)).save(tmp_path / folder / f"{number}.png")
+    both = (tmp_path / "results", "--reference", tmp_path / "references", "--against", tmp_path / "others")
+    out = tmp_path / "F.json"
+    assert evaluate(monkeypatch, *both, "--metrics", "fid", "--weights", networks, "--out", out) == 0
+    shown = capfd.readouterr()
+    content = json.loads(out.read_text())
+    assert content["mean"]["fid"] == pytest.approx((10 / 128) ** 2, rel=1e-3)  # features are of pixels in 128ths
+    assert content["against"]["fid"]["difference"] == pytest.approx((10 / 128) ** 2 - (20 / 128) ** 2, rel=1e-3)
+    assert "fid" not in content["pictures"][0]
+    assert shown.out.split("\t")[:2] == ["fid", "50"]
+    assert "FID of 50 pictures is biased upwards" in shown.err
+
+
+def test_networks_that_are_not_here_end_with_three_and_say_how_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results, _ = pairs(tmp_path, 1)
+    assert evaluate(monkeypatch, results, "--metrics", "musiq,clipiqa") == 3
+    told = " ".join(capfd.readouterr().err.split())
+    assert "The networks of musiq, clipiqa are not on this machine (2 files, 364 MB)." in told
+    assert "seesr weights pull metrics: fetches them." in told
+    assert evaluate(monkeypatch, results, "--metrics", "musiq", "--weights", tmp_path) == 3
+    assert "metrics/musiq_koniq_ckpt-e95806b9.pth is missing" in " ".join(capfd.readouterr().err.split())
+
+
+def test_options_come_from_the_environment_and_from_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results, inputs = pairs(tmp_path, 1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEESR_INPUT", str(inputs))
+    Path("seesr.toml").write_text('[evaluate]\nmetrics = "drift"\n')
+    assert evaluate(monkeypatch, results) == 0
+    assert capfd.readouterr().out.startswith("drift\t1")
+    Path("seesr.toml").write_text('[evaluate]\nmetric = "drift"\n')
+    assert evaluate(monkeypatch, results) == 2
+    assert "'metric' under [evaluate] is no option of seesr evaluate" in " ".join(capfd.readouterr().err.split())
 
 
 def upscale(

@@ -46,8 +46,11 @@ def test_our_lock_has_every_file_that_loading_asks_for(model: object) -> None:
 
 def test_our_lock_vouches_for_all_but_the_author_s_networks_and_says_why_there() -> None:
     unknown = [file for file in lock.read().files if not file.sha256]
-    assert all(file.file.startswith(("seesr/unet/", "seesr/controlnet/")) for file in unknown)
-    assert all(file.unpinned and file.computed and file.sources[0].branch == "main" for file in unknown)
+    maniqa = [file for file in unknown if file.models == ("metrics",)]
+    assert [file.file for file in maniqa] == ["metrics/MANIQA_PIPAL-ae6d356b.pth"]
+    authors = [file for file in unknown if file not in maniqa]
+    assert all(file.file.startswith(("seesr/unet/", "seesr/controlnet/")) for file in authors)
+    assert all(file.unpinned and file.computed and file.sources[0].branch == "main" for file in authors)
     assert {file.tensors for file in unknown} == {"unet", "controlnet", ""}
 
 
@@ -58,7 +61,7 @@ def test_only_sd_turbo_is_asked_for() -> None:
 
 
 def test_a_model_that_is_not_in_the_lock_is_named() -> None:
-    with pytest.raises(UsageError, match=r"miniature.*choose seesr, turbo, all"):
+    with pytest.raises(UsageError, match=r"miniature.*choose metrics, seesr, turbo, all"):
         lock.read().of("miniature")
 
 

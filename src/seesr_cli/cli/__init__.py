@@ -14,7 +14,7 @@ import typer
 from .. import __version__
 from ..errors import SeesrError
 from . import evaluate, tags, train, upscale, weights
-from .config import Command, Group, Plain
+from .config import Command, Group
 
 INTERRUPTED = 130
 """The exit code after SIGINT or SIGTERM."""
@@ -61,9 +61,9 @@ app.command(no_args_is_help=True, epilog=TAGS_EXAMPLES, cls=Command)(tags.tags)
 EVALUATE_EXAMPLES = """\
 [bold]Examples[/bold]
   seesr evaluate restored/ --input holiday/
-  seesr evaluate restored/ --reference originals/ --metrics psnr,ssim,niqe --out measured.json
+  seesr evaluate restored/ --reference originals/ --metrics fast,paper --out measured.json
   seesr evaluate restored/ --reference originals/ --against others/ --csv worst-first.csv"""
-app.command(no_args_is_help=True, epilog=EVALUATE_EXAMPLES, cls=Plain)(evaluate.evaluate)
+app.command(no_args_is_help=True, epilog=EVALUATE_EXAMPLES, cls=Command)(evaluate.evaluate)
 app.add_typer(weights.app)
 app.add_typer(train.app)
 

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import UsageError
 from . import options
+from .weights import ensure_metrics
 
 AGAINST, WRITTEN = "What to measure against", "Result"
 
@@ -34,7 +35,8 @@ Metrics = Annotated[
     typer.Option(
         "--metrics",
         metavar="NAMES",
-        help=f"fast (all that can be had), or of psnr, ssim, niqe, consistency, drift. {options.default('fast')}",
+        help="fast (psnr, ssim, niqe, consistency, drift), paper (lpips, dists, fid, musiq, maniqa, clipiqa: networks "
+        f"to download), or names of these, with commas between. {options.default('fast')}",
         show_default=False,
     ),
 ]
@@ -51,6 +53,18 @@ AsJson = Annotated[
 ]
 
 
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="DIR",
+        help=f"Folder with the networks of paper, where they were not pulled. {options.default('$SEESR_WEIGHTS')}",
+        show_default=False,
+        rich_help_panel=options.MODEL,
+    ),
+]
+
+
 def evaluate(
     results: Results,
     reference: Reference = None,
@@ -59,6 +73,9 @@ def evaluate(
     metrics: Metrics = "fast",
     csv: Csv = None,
     out: Out = None,
+    weights: Weights = None,
+    yes: options.Yes = False,
+    device: options.Device = "auto",
     as_json: AsJson = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -71,12 +88,16 @@ def evaluate(
         _check_place(path)
     if csv is not None and csv == out:
         raise UsageError(f"--csv and --out both name {csv}: give two names.")
+    from ..evaluate import protocol
     from ..evaluate.pairs import pair
-    from ..evaluate.protocol import Needs, chosen
 
-    given: dict[Needs, Path | None] = {"reference": reference, "input": source}
-    names, notes = chosen(metrics, frozenset({"result", *(need for need, path in given.items() if path is not None)}))
+    given: dict[protocol.Needs, Path | None] = {"reference": reference, "input": source}
+    there = frozenset({"result", *(need for need, path in given.items() if path is not None)})
+    names, notes = protocol.chosen(metrics, there)
     pairs = pair(results, reference, source, against)
+    names, more = protocol.enough(names, metrics, len(pairs))
+    learned = [name for name in names if protocol.METRICS[name].learned]
+    folder = ensure_metrics(learned, weights, yes, quiet) if learned else None
 
     from ..evaluate import summary
     from ..evaluate.measure import measure
@@ -84,17 +105,25 @@ def evaluate(
     from ..report import evaluation
     from ..report.screen import complain
 
+    engine, checksums = None, {}
+    if folder is not None:
+        from ..evaluate.paper.load import Learned, checksums_of
+        from ..machine.device import choose
+
+        engine, checksums = Learned(learned, folder, choose(device).device), checksums_of(learned, folder)
+    notes += more
     if not quiet:
         for text in notes:
             evaluation.note(text)
     measured = []
-    for one in evaluation.watched(measure(pairs, names), len(pairs), quiet):
+    for one in evaluation.watched(measure(pairs, names, engine), len(pairs), quiet):
         measured.append(one)
         for text in one.failures:
             complain(text)
         for text in () if quiet else one.notes:
             evaluation.note(text)
-    content = summary.document(measured, names, notes)
+    wholes = summary.of_folders(measured)
+    content = summary.document(measured, names, wholes, notes, checksums)
     if out is not None:
         with replacing(out, overwrite=True) as file:
             file.write(json.dumps(content, indent=1, allow_nan=False).encode())
@@ -104,7 +133,7 @@ def evaluate(
     if as_json:
         evaluation.document(content)
     else:
-        evaluation.show(measured, names)
+        evaluation.show(measured, names, wholes)
     if any(one.failures for one in measured):
         raise typer.Exit(1)
 

@@ -11,6 +11,8 @@ from ..wording import bytes_in_words
 from .config import Group, Plain
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ..catalogue import Model
     from ..weights.pull import Plan
     from ..weights.shelf import Shelf
@@ -31,9 +33,9 @@ PULL_EXAMPLES = """\
   seesr weights pull turbo --accept-licence stabilityai/sd-turbo
   seesr weights pull --slim --to /media/stick/seesr"""
 
-Pulled = Literal["seesr", "turbo", "all"]
+Pulled = Literal["seesr", "turbo", "metrics", "all"]
 
-ModelToPull = Annotated[Pulled, typer.Argument(metavar="MODEL", help="seesr, turbo or all.")]
+ModelToPull = Annotated[Pulled, typer.Argument(metavar="MODEL", help="seesr, turbo, metrics (for evaluate) or all.")]
 Where = Annotated[
     Path | None,
     typer.Option(
@@ -117,22 +119,37 @@ def ensure(model: "Model", given: Path | None, yes: bool = False, quiet: bool = 
     Raises WeightsMissing, with the command to run, when nobody can be asked or the answer is no; else as `locate` and
     `weights.pull.fetch_all`.
     """
-    from ..weights import FOLDER_VARIABLE, locate
+    from ..weights import locate
 
-    if given is None and not model.bundled and not os.environ.get(FOLDER_VARIABLE):
-        from ..report import inventory
-        from ..weights import hub, lock, status
-        from ..weights import pull as pulling
-
-        wanted = pulling.plan(lock.read(), model.name)
-        if wanted.files and not hub.offline() and (yes or (inventory.talks() and not quiet)):
-            inventory.note(
-                f"Model '{model.name}' needs {status.in_words(wanted.files)}, of {', '.join(wanted.origins)}; "
-                f"they go to {wanted.into.root} and huggingface_hub's cache."
-            )
-            if yes or typer.confirm("Fetch them now?", err=True):
-                fetch(wanted, [], quiet)
+    if not model.bundled:
+        _offer(f"Model '{model.name}' needs", model.name, (), given, yes, quiet)
     locate(model, given)
+
+
+def ensure_metrics(metrics: "Collection[str]", given: Path | None, yes: bool, quiet: bool) -> Path:
+    """Return the folder with the networks of `metrics`, after fetching what lacks, as `ensure` does."""
+    from ..weights import METRICS, locate_metrics
+
+    _offer(f"{', '.join(metrics)} need", METRICS, metrics, given, yes, quiet)
+    return locate_metrics(metrics, given)
+
+
+def _offer(needs: str, model: str, roles: "Collection[str]", given: Path | None, yes: bool, quiet: bool) -> None:
+    """Fetch what lacks of `model`, unless a folder is named for it, if the person says yes."""
+    from ..report import inventory
+    from ..weights import FOLDER_VARIABLE, hub, lock, status
+    from ..weights import pull as pulling
+
+    if given is not None or os.environ.get(FOLDER_VARIABLE):
+        return
+    wanted = pulling.plan(lock.read(), model, roles=roles)
+    if wanted.files and not hub.offline() and (yes or (inventory.talks() and not quiet)):
+        inventory.note(
+            f"{needs} {status.in_words(wanted.files)}, of {', '.join(wanted.origins)}; "
+            f"they go to {wanted.into.root} and huggingface_hub's cache."
+        )
+        if yes or typer.confirm("Fetch them now?", err=True):
+            fetch(wanted, [], quiet)
 
 
 def _agrees(licence: str) -> bool:
@@ -156,8 +173,9 @@ def _slim(model: Pulled, shelf: "Shelf", quiet: bool) -> None:
 
     if not quiet:
         inventory.note("Making 16-bit copies; then the originals are deleted, also from huggingface_hub's cache.")
-    for one in (MODELS["seesr"], MODELS["turbo"]) if model == "all" else (MODELS[model],):
-        convert.prepare_slim(one, shelf)
+    for one in MODELS.values():
+        if model in ("all", one.name) and not one.bundled:
+            convert.prepare_slim(one, shelf)
     freed = convert.free_sources(shelf)
     if not quiet:
         inventory.note(f"Freed {bytes_in_words(freed)}.")
@@ -187,9 +205,12 @@ def path(model: ModelToPull = "seesr", as_json: AsJson = False) -> None:
     """Print the folder that holds the pulled files; exits with 3 when some of the model's are missing."""
     from ..catalogue import MODELS
     from ..report import inventory
-    from ..weights import locate
+    from ..weights import METRICS, locate, locate_metrics, lock
 
-    folder = locate(MODELS["seesr" if model == "all" else model], None)
+    if model == "metrics":
+        folder = locate_metrics(sorted({file.role for file in lock.read().of(METRICS)}), None)
+    else:
+        folder = locate(MODELS["seesr" if model == "all" else model], None)
     inventory.result(folder, as_json)
 
 

@@ -41,7 +41,7 @@ def luma(pixels: Pixels) -> Plane:
 
 def psnr(result: Pixels, reference: Pixels) -> float:
     """Return the PSNR of Y, not rounded, in dB; infinite for equal pictures. Raises PictureError for unequal sizes."""
-    _check_sizes(result, reference)
+    check_sizes(result, reference)
     total = 0.0
     for top in range(0, len(result), _BAND):
         difference = luma(result[top : top + _BAND]) - luma(reference[top : top + _BAND])
@@ -60,7 +60,7 @@ def ssim(result: Pixels, reference: Pixels) -> float:
 
     The contrast-structure term is cut off at 0, as pyiqa does. Raises PictureError, also for sides below 11.
     """
-    _check_sizes(result, reference)
+    check_sizes(result, reference)
     height, width = result.shape[:2]
     if min(height, width) < SSIM_WINDOW:
         raise PictureError(f"SSIM needs {SSIM_WINDOW} pixels a side, and the picture has {width} x {height}.")
@@ -94,7 +94,8 @@ def _blurred(plane: Plane) -> Plane:
     return plane
 
 
-def _check_sizes(result: Pixels, reference: Pixels) -> None:
+def check_sizes(result: Pixels, reference: Pixels) -> None:
+    """Raise PictureError unless both pictures have the same size."""
     if result.shape != reference.shape:
         (height, width), (rows, columns) = result.shape[:2], reference.shape[:2]
         raise PictureError(

@@ -1,9 +1,16 @@
-"""Measure pairs of pictures, one after the other: memory does not grow with their number."""
+"""Measure pairs of pictures, one after the other: memory does not grow with their number.
+
+Metrics that are networks come from an engine: `paper.load.Learned`, or `published.Pyiqa`, which measures all.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import PictureError
 from . import fidelity
@@ -11,6 +18,20 @@ from .consistency import FOREIGN, Box, Consistency, consistency
 from .niqe import niqe
 from .pairs import Pair
 from .pixels import Pixels, read
+from .protocol import METRICS
+
+
+class Engine(Protocol):
+    """What measures in the place of this package's own functions."""
+
+    def measures(self, metric: str) -> bool:
+        """Return whether it computes this metric of single pictures."""
+
+    def value(self, metric: str, result: Pixels, reference: Pixels | None) -> float:
+        """Return the metric of a picture. Raises PictureError."""
+
+    def features(self, pixels: Pixels) -> NDArray[np.float32] | None:
+        """Return what FID compares of a picture; None where FID is not asked for."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +41,7 @@ class Measured:
     values: by name of the metric; infinite where pictures are equal.
     against: the same of the rival, where there is one.
     worst: the block that departs most from the input, and by how much, in 255ths.
+    features: what FID compares of the result, its reference and its rival, where FID is asked for.
     notes: what the person should know. failures: a sentence for each metric that could not be measured.
     """
 
@@ -27,17 +49,18 @@ class Measured:
     values: dict[str, float] = field(default_factory=dict)
     against: dict[str, float] = field(default_factory=dict)
     worst: tuple[Box, float] | None = None
+    features: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
 
 
-def measure(pairs: Sequence[Pair], metrics: Sequence[str]) -> Iterator[Measured]:
+def measure(pairs: Sequence[Pair], metrics: Sequence[str], engine: Engine | None = None) -> Iterator[Measured]:
     """Yield every pair, measured; what cannot be measured is said in its failures."""
     for pair in pairs:
-        yield _measured(pair, metrics)
+        yield _measured(pair, metrics, engine)
 
 
-def _measured(pair: Pair, metrics: Sequence[str]) -> Measured:
+def _measured(pair: Pair, metrics: Sequence[str], engine: Engine | None) -> Measured:
     notes: list[str] = []
     try:
         result, reference, source, rival = (_read(path, notes) for path in pair[1:])
@@ -45,10 +68,10 @@ def _measured(pair: Pair, metrics: Sequence[str]) -> Measured:
         return Measured(pair, failures=(str(error),))
     assert result is not None
     failures: list[str] = []
-    values, departs = _values(pair.result, result, reference, source, metrics, failures)
+    values, departs = _values(pair.result, result, reference, source, metrics, engine, failures)
     against: dict[str, float] = {}
     if pair.against is not None and rival is not None:
-        against, _ = _values(pair.against, rival, reference, source, metrics, failures)
+        against, _ = _values(pair.against, rival, reference, source, metrics, engine, failures)
     if departs is not None and departs.psnr < FOREIGN:
         notes.append(
             f"{pair.result} departs far from {pair.input} ({departs.psnr:.1f} dB): is it a result of another picture?"
@@ -61,7 +84,13 @@ def _measured(pair: Pair, metrics: Sequence[str]) -> Measured:
         kinds = ("grey", "in colours") if grey else ("in colours", "grey")
         notes.append(f"{pair.result} is {kinds[0]} and {pair.reference} is {kinds[1]}: is that meant?")
     worst = (departs.box, departs.worst) if departs is not None else None
-    return Measured(pair, values, against, worst, tuple(notes), tuple(failures))
+    seen = {"result": result, "reference": reference, "against": rival}
+    features = {
+        role: found
+        for role, pixels in seen.items()
+        if engine is not None and pixels is not None and (found := engine.features(pixels)) is not None
+    }
+    return Measured(pair, values, against, worst, features, tuple(notes), tuple(failures))
 
 
 def _is_grey(pixels: Pixels) -> bool:
@@ -83,6 +112,7 @@ def _values(
     reference: Pixels | None,
     source: Pixels | None,
     metrics: Sequence[str],
+    engine: Engine | None,
     failures: list[str],
 ) -> tuple[dict[str, float], Consistency | None]:
     """Return the metrics of one result; a sentence is added to `failures` for each that it has not."""
@@ -91,6 +121,9 @@ def _values(
     for metric in metrics:
         try:
             match metric:
+                case _ if engine is not None and engine.measures(metric):
+                    with_reference = METRICS[metric].needs == "reference"
+                    found[metric] = engine.value(metric, result, reference if with_reference else None)
                 case "psnr" if reference is not None:
                     found[metric] = fidelity.psnr(result, reference)
                 case "ssim" if reference is not None:
@@ -104,6 +137,6 @@ def _values(
         except PictureError as error:
             failures.append(f"{path}: {metric}: {error}")
     values = {metric: value for metric, value in found.items() if value is not None}
-    if not values and not failures:
+    if not values and not failures and "niqe" in metrics:
         failures.append(f"{path}: nothing of it can be measured: NIQE needs two blocks of 96 x 96 pixels with texture.")
     return values, departs

@@ -4,14 +4,36 @@ import csv
 import io
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from .. import __version__
 from .measure import Measured
 from .protocol import METRICS, PROTOCOL
 from .statistics import RESAMPLES, SEED, Comparison, Interval, compare, interval, mean
+
+
+class Whole(NamedTuple):
+    """A metric of all results together, and that of their rivals, where there are some."""
+
+    results: float
+    rivals: float | None = None
+
+
+def of_folders(measured: Sequence[Measured]) -> dict[str, Whole]:
+    """Return FID by its name, where pictures have what it compares."""
+    rows = [one.features for one in measured if "result" in one.features and "reference" in one.features]
+    if len(rows) < 2:
+        return {}
+    from .paper.fid import distance
+
+    references = np.stack([row["reference"] for row in rows])
+    found = distance(np.stack([row["result"] for row in rows]), references)
+    rivals = [row["against"] for row in rows if "against" in row]
+    return {"fid": Whole(found, distance(np.stack(rivals), references) if len(rivals) == len(rows) else None)}
 
 
 def values_of(measured: Sequence[Measured], metric: str) -> list[float]:
@@ -25,13 +47,24 @@ def comparison(measured: Sequence[Measured], metric: str) -> Comparison | None:
     return compare([one.values[metric] for one in both], [one.against[metric] for one in both], METRICS[metric].higher)
 
 
-def document(measured: Sequence[Measured], metrics: Sequence[str], notes: Sequence[str]) -> dict[str, Any]:
-    """Return all that was measured, for JSON; what is infinite or was not measured is None."""
+def document(
+    measured: Sequence[Measured],
+    metrics: Sequence[str],
+    wholes: Mapping[str, Whole],
+    notes: Sequence[str],
+    weights: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return all that was measured, for JSON; what is infinite or was not measured is None.
+
+    wholes: metrics of the folders. weights: sha256 of the networks' files, by name.
+    """
     means = {metric: mean(values_of(measured, metric)) for metric in metrics}
+    means |= {metric: whole.results for metric, whole in wholes.items()}
     content: dict[str, Any] = {
         "protocol": PROTOCOL,
         "versions": {"seesr": __version__, "python": platform.python_version()}
         | {name: version(name) for name in ("torch", "numpy", "pillow")},
+        "weights": dict(weights),
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": 0.95},
         "metrics": {name: METRICS[name]._asdict() for name in metrics},
         "pictures": [_picture(one, metrics) for one in measured],
@@ -41,10 +74,21 @@ def document(measured: Sequence[Measured], metrics: Sequence[str], notes: Sequen
     }
     if any(one.pair.against for one in measured):
         content["against"] = {metric: _compared(comparison(measured, metric)) for metric in metrics}
+        content["against"] |= {
+            metric: {"difference": whole.results - whole.rivals}
+            for metric, whole in wholes.items()
+            if whole.rivals is not None
+        }
     return content
 
 
+def single(metrics: Sequence[str]) -> list[str]:
+    """Return those metrics that single pictures have."""
+    return [metric for metric in metrics if not METRICS[metric].of_folder]
+
+
 def _picture(one: Measured, metrics: Sequence[str]) -> dict[str, Any]:
+    metrics = single(metrics)
     content: dict[str, Any] = {"name": one.pair.name, "result": str(one.pair.result)}
     content |= {metric: _finite(one.values.get(metric)) for metric in metrics}
     if one.worst is not None:
@@ -68,11 +112,12 @@ def _compared(found: Comparison | None) -> dict[str, Any] | None:
 
 def table(measured: Sequence[Measured], metrics: Sequence[str]) -> str:
     """Return CSV with a line for every picture, the worst by the first metric before the others."""
+    metrics = single(metrics)
     rivals = [f"{metric}_against" for metric in metrics] if any(one.pair.against for one in measured) else []
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
     writer.writerow(["name", "result", *metrics, *rivals, "notes"])
-    for one in worst_first(measured, metrics[0]):
+    for one in worst_first(measured, metrics[0]) if metrics else measured:
         values = [one.values.get(metric, "") for metric in metrics]
         others = [one.against.get(metric, "") for metric in metrics] if rivals else []
         writer.writerow([one.pair.name, one.pair.result, *values, *others, " ".join((*one.failures, *one.notes))])

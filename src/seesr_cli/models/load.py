@@ -56,7 +56,7 @@ def load_unet(model: Model, weights: Path, place: Place) -> "UNet2DConditionMode
         _, _, donor = _diffusers_folder(weights, model.image_attention, place)
         state |= {name: tensor for name, tensor in donor.items() if f"{keys.IMAGE_ATTENTION}." in name}
         config["use_image_cross_attention"] = True
-    return _fill(lambda: build_unet(config), state, file, place, keys.grafted, keys.published)
+    return fill(lambda: build_unet(config), state, file, place, keys.grafted, keys.published)
 
 
 def load_controlnet(model: Model, weights: Path, place: Place) -> "ControlNetModel":
@@ -64,7 +64,7 @@ def load_controlnet(model: Model, weights: Path, place: Place) -> "ControlNetMod
     from .graft import build_controlnet
 
     config, file, state = _diffusers_folder(weights, model.controlnet, place)
-    return _fill(lambda: build_controlnet(config), state, file, place, keys.grafted, keys.published)
+    return fill(lambda: build_controlnet(config), state, file, place, keys.grafted, keys.published)
 
 
 def load_vae(model: Model, weights: Path, place: Place) -> "AutoencoderKL":
@@ -80,7 +80,7 @@ def load_vae(model: Model, weights: Path, place: Place) -> "AutoencoderKL":
         set_padding(network, config)
         return network
 
-    return _fill(build, keys.vae(state), file, place)
+    return fill(build, keys.vae(state), file, place)
 
 
 def load_text_tower(model: Model, weights: Path, place: Place) -> "tuple[CLIPTokenizer, CLIPTextModel]":
@@ -92,7 +92,7 @@ def load_text_tower(model: Model, weights: Path, place: Place) -> "tuple[CLIPTok
     config = CLIPTextConfig.from_dict(read_json(find(weights, f"{model.base}/text_encoder/config.json")))
     file = network_file(weights, f"{model.base}/text_encoder/{TEXT}", place.dtype)
     state = keys.published_text_tower(keys.text_tower(_safetensors(file)))
-    tower = _fill(lambda: CLIPTextModel(config), state, file, place, keys.text_tower, keys.published_text_tower)
+    tower = fill(lambda: CLIPTextModel(config), state, file, place, keys.text_tower, keys.published_text_tower)
     tower.embeddings.position_ids = torch.arange(config.max_position_embeddings, device=place.device).unsqueeze(0)
     vocabulary = find(weights, f"{model.base}/tokenizer/vocab.json")
     for name in TOKENIZER:
@@ -113,7 +113,7 @@ def load_tagger(model: Model, weights: Path, place: Place) -> Tagger:
     """
     if slim := _slim(model, weights, place):
         config, labels = _tagger_sizes(model, weights)
-        return _fill(lambda: Tagger(config, labels), _safetensors(slim), slim, place)
+        return fill(lambda: Tagger(config, labels), _safetensors(slim), slim, place)
     return load_published_tagger(model, weights, place)
 
 
@@ -122,11 +122,11 @@ def load_published_tagger(model: Model, weights: Path, place: Place) -> Tagger:
     config, labels = _tagger_sizes(model, weights)
     ram, dape = (find(weights, name) for name in model.tagger)
     state, strays = keys.fold_lora(
-        keys.ram(_pickle(ram, "model")), _pickle(dape), config["lora_rank"], config["lora_alpha"]
+        keys.ram(pickled(ram, "model")), pickled(dape), config["lora_rank"], config["lora_alpha"]
     )
     if strays:
         raise WeightsInvalid(f"{dape}: tensor '{strays[0]}' belongs to no weight of the tagger; get the file anew.")
-    return _fill(lambda: Tagger(config, labels), state, ram, place, keys.tagger, keys.published_tagger)
+    return fill(lambda: Tagger(config, labels), state, ram, place, keys.tagger, keys.published_tagger)
 
 
 def load_teacher(model: Model, weights: Path, place: Place) -> Tagger:
@@ -135,8 +135,8 @@ def load_teacher(model: Model, weights: Path, place: Place) -> Tagger:
         return load_tagger(model, weights, place)
     config, labels = _tagger_sizes(model, weights)
     ram = find(weights, model.tagger[0])
-    state = keys.ram(_pickle(ram, "model"))
-    return _fill(lambda: Tagger(config, labels), state, ram, place, keys.tagger, keys.published_tagger)
+    state = keys.ram(pickled(ram, "model"))
+    return fill(lambda: Tagger(config, labels), state, ram, place, keys.tagger, keys.published_tagger)
 
 
 def tagger_config(model: Model, weights: Path) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def same(state: State) -> State:
     return state
 
 
-def _fill(
+def fill(
     build: Callable[[], Network],
     state: State,
     file: Path,
@@ -266,7 +266,7 @@ def _safetensors(path: Path) -> State:
         raise WeightsInvalid(f"{path}: not a whole safetensors file ({problem}); get the file anew.") from problem
 
 
-def _pickle(path: Path, entry: str | None = None) -> State:
+def pickled(path: Path, entry: str | None = None) -> State:
     """Return the tensors of a PyTorch file, mapped from disk; nothing in it can run code."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.text import Text
 from ..evaluate.measure import Measured
 from ..evaluate.protocol import METRICS
 from ..evaluate.statistics import Comparison, Interval, interval, mean
-from ..evaluate.summary import comparison, values_of, worst_first
+from ..evaluate.summary import Whole, comparison, single, values_of, worst_first
 from ..wording import printable
 
 _WORST = 5
@@ -32,12 +32,12 @@ def note(text: str) -> None:
     _console().print(Text(printable(text)), soft_wrap=True)
 
 
-def show(measured: Sequence[Measured], metrics: Sequence[str]) -> None:
+def show(measured: Sequence[Measured], metrics: Sequence[str], wholes: Mapping[str, Whole]) -> None:
     """Print mean and interval of every metric, and how it compares with the rival; on a terminal the worst pictures."""
     rivals = any(one.pair.against for one in measured)
     if not sys.stdout.isatty():
         for metric in metrics:
-            print("\t".join([metric, *_cells(measured, metric, rivals)]))
+            print("\t".join([metric, *_cells(measured, metric, wholes.get(metric), rivals)]))
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("metric")
@@ -46,14 +46,14 @@ def show(measured: Sequence[Measured], metrics: Sequence[str]) -> None:
         table.add_column(name, justify="right")
     for metric in metrics:
         arrow = "↑" if METRICS[metric].higher else "↓"
-        table.add_row(f"{METRICS[metric].title} {arrow}", *_cells(measured, metric, rivals))
+        table.add_row(f"{METRICS[metric].title} {arrow}", *_cells(measured, metric, wholes.get(metric), rivals))
     console = Console(highlight=False)
     console.print(table)
-    if len(measured) > 1:
-        title, digits = METRICS[metrics[0]].title, METRICS[metrics[0]].digits
-        worst = [one for one in worst_first(measured, metrics[0]) if metrics[0] in one.values][:_WORST]
+    if len(measured) > 1 and (first := next(iter(single(metrics)), None)):
+        title, digits = METRICS[first].title, METRICS[first].digits
+        worst = [one for one in worst_first(measured, first) if first in one.values][:_WORST]
         if worst:
-            names = ", ".join(f"{printable(one.pair.name)} {one.values[metrics[0]]:.{digits}f}" for one in worst)
+            names = ", ".join(f"{printable(one.pair.name)} {one.values[first]:.{digits}f}" for one in worst)
             console.print(Text(f"Worst by {title}: {names}"))
 
 
@@ -62,14 +62,27 @@ def document(content: dict[str, Any]) -> None:
     print(json.dumps(content, allow_nan=False), flush=True)
 
 
-def _cells(measured: Sequence[Measured], metric: str, rivals: bool) -> list[str]:
+def _cells(measured: Sequence[Measured], metric: str, whole: Whole | None, rivals: bool) -> list[str]:
     """Return the number of pictures, mean, interval, and the comparison."""
+    if METRICS[metric].of_folder:
+        return _whole(len([one for one in measured if one.features]), whole, METRICS[metric].digits, rivals)
     digits, values = METRICS[metric].digits, values_of(measured, metric)
     average = mean(values)
     cells = [str(len(values)), "infinite" if average is None and values else _number(average, digits)]
     cells.append(_interval(interval(values), digits))
     if rivals:
         cells += _compared(comparison(measured, metric), digits)
+    return cells
+
+
+def _whole(count: int, whole: Whole | None, digits: int, rivals: bool) -> list[str]:
+    """Return the cells of a metric that all pictures have together."""
+    cells = [str(count), _number(whole.results if whole else None, digits), "-"]
+    if rivals:
+        difference = "-"
+        if whole is not None and whole.rivals is not None:
+            difference = f"{whole.results - whole.rivals:+.{digits}f}"
+        cells += [difference, *["-"] * 3]
     return cells
 
 

@@ -6,6 +6,7 @@ file.
 """
 
 import os
+from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,6 +21,10 @@ BASES = ("stable-diffusion-2-base", "stable-diffusion-2-1-base")
 """Names under which people keep the base model; of what SeeSR takes from it, both hold the same."""
 
 
+METRICS = "metrics"
+"""What the lock calls the files of the networks that measure results; their role is the name of the metric."""
+
+
 def locate(model: Model, given: Path | None) -> Path:
     """Return the folder with `model`'s files: the one given, the bundled one, `$SEESR_WEIGHTS`, or what was pulled.
 
@@ -28,10 +33,30 @@ def locate(model: Model, given: Path | None) -> Path:
     """
     if given is None and model.bundled:
         return Path(str(files(__package__.rpartition(".")[0]) / model.name))
+    return _named(given) or _pulled(
+        model.name,
+        frozenset(),
+        f"The weights of model '{model.name}' are",
+        "--model miniature: uses the small bundled stand-in, which is not the published model.",
+    )
+
+
+def locate_metrics(metrics: Collection[str], given: Path | None) -> Path:
+    """Return the folder with the files of the networks of `metrics`, found and held to as `locate` does."""
+    return _named(given) or _pulled(
+        METRICS,
+        metrics,
+        f"The networks of {', '.join(metrics)} are",
+        "--metrics fast: measures what needs nothing to download.",
+    )
+
+
+def _named(given: Path | None) -> Path | None:
+    """Return the folder that was given, or that the environment names. Raises WeightsMissing where it is not there."""
     if given is None and (named := os.environ.get(FOLDER_VARIABLE)):
         given = Path(named)
     if given is None:
-        return _pulled(model)
+        return None
     if not given.is_dir():
         raise WeightsMissing(
             f"The weights folder {given} does not exist: give the folder that holds the model's files."
@@ -40,15 +65,16 @@ def locate(model: Model, given: Path | None) -> Path:
     return given
 
 
-def _pulled(model: Model) -> Path:
+def _pulled(model: str, roles: Collection[str], what: str, instead: str) -> Path:
+    """Return the folder of what was pulled. roles: of the files that must be there; none for all of `model`."""
     pulled = shelf.default()
     pulled.hold()
-    if lacking := status.lacking(lock.read(), pulled, model.name):
+    if lacking := status.lacking(lock.read(), pulled, model, roles=roles):
         raise WeightsMissing(
-            f"The weights of model '{model.name}' are not on this machine ({status.in_words(lacking)}).",
+            f"{what} not on this machine ({status.in_words(lacking)}).",
             (
-                f"seesr weights pull {model.name}: fetches them. Offline: with --to DIR elsewhere; --weights DIR here.",
-                "--model miniature: uses the small bundled stand-in, which is not the published model.",
+                f"seesr weights pull {model}: fetches them. Offline: with --to DIR elsewhere; --weights DIR here.",
+                instead,
             ),
         )
     return pulled.root

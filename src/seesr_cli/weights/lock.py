@@ -16,7 +16,9 @@ LOCK_VARIABLE = "SEESR_LOCK"
 """Environment variable that names another lock, for those who keep mirrors of their own."""
 
 NAME = "weights.lock"
-HUB_TYPES = ("model", "space")
+TEST_SET = "test set"
+"""Role of a file that holds pictures and not weights: it is fetched by what asks for it alone."""
+HUB_TYPES = ("model", "space", "dataset")
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -27,8 +29,9 @@ _SECURE_OR_LOOPBACK = re.compile(r"https://|http://127\.0\.0\.1[:/]")
 class Source:
     """One place a file can be had from.
 
-    type: "model" or "space", kinds of repository of the Hub, or one of the lock's `urls`.
-    revision: the full commit, or "" where nobody has resolved it yet; then `branch` is what to resolve.
+    type: "model", "space" or "dataset", kinds of repository of the Hub, or one of the lock's `urls`.
+    revision: the full commit, or "" where nobody has resolved it yet; then `branch` is what to resolve. An address
+    outside the Hub may do without, where the file has a sha256.
     """
 
     repository: str
@@ -44,7 +47,8 @@ class Source:
 
     def __str__(self) -> str:
         kind = "" if self.type == "model" else f"{self.type} "
-        return f"{kind}{self.repository} @ {self.revision[:12] or self.branch}, {self.path}"
+        place = self.revision[:12] or self.branch
+        return f"{kind}{self.repository}{f' @ {place}' if place else ''}, {self.path}"
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ class Lock:
     urls: dict[str, str]
 
     def of(self, model: str) -> tuple[File, ...]:
-        """Return the files of a model, or of all models for "all". Raises UsageError for a model not in the lock."""
-        found = tuple(file for file in self.files if model == "all" or model in file.models)
+        """Return the files of a model, or for "all" those of all that are weights. Raises UsageError for another."""
+        found = tuple(file for file in self.files if model in file.models or (model == "all" and file.role != TEST_SET))
         if not found:
             known = sorted({name for file in self.files for name in file.models})
             raise UsageError(f"The model '{model}' has no files to fetch: choose {', '.join([*known, 'all'])}.")
@@ -155,7 +159,8 @@ def _check_source(source: Source, file: File, lock: Lock) -> None:
     _check(bool(source.repository and source.path), lock.path, file.file, "has a source without repository or path")
     pinned = bool(_COMMIT.fullmatch(source.revision))
     resolvable = source.on_hub and not source.revision and bool(source.branch)
-    _check(pinned or resolvable, lock.path, file.file, "has a source with neither a full revision nor a branch")
+    held = not source.on_hub and not source.revision and bool(file.sha256)
+    _check(pinned or resolvable or held, lock.path, file.file, "has a source with neither a full revision nor a branch")
 
 
 def _check(holds: bool, path: Path, entry: str, complaint: str) -> None:

@@ -7,7 +7,7 @@ fetch_all(wanted, watch)
 
 import errno
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -61,10 +61,13 @@ class Plan(NamedTuple):
         return sum(file.bytes for file in self.files)
 
 
-def plan(lock: Lock, model: str, folder: Path | None = None, half: bool = False) -> Plan:
-    """Return what pulling `model` would fetch, into the cache or into `folder`. Asks no network, changes nothing."""
+def plan(lock: Lock, model: str, folder: Path | None = None, half: bool = False, roles: Collection[str] = ()) -> Plan:
+    """Return what pulling `model` would fetch, into the cache or into `folder`. Asks no network, changes nothing.
+
+    half: 16-bit files where there are some. roles: of the files that are wanted; none for all.
+    """
     into = default() if folder is None else Shelf(folder)
-    files = status.lacking(lock, into, model, half)
+    files = status.lacking(lock, into, model, half, roles)
     accepted = {*into.memory().accepted, *default().memory().accepted}
     asked = dict.fromkeys(file.ask for file in files if file.ask and file.ask not in accepted)
     return Plan(lock, model, into, folder is None, files, tuple(asked))

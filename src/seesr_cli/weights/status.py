@@ -1,5 +1,6 @@
 """What is on a shelf and what is lacking, by the lock; asks no network."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from ..wording import bytes_in_words, counted
@@ -29,13 +30,14 @@ def items(lock: Lock, shelf: Shelf, model: str = "all") -> tuple[Item, ...]:
     return tuple(found)
 
 
-def lacking(lock: Lock, shelf: Shelf, model: str, half: bool = False) -> tuple[File, ...]:
+def lacking(lock: Lock, shelf: Shelf, model: str, half: bool = False, roles: Collection[str] = ()) -> tuple[File, ...]:
     """Return the files that must be fetched for `model` to run; with `half`, the 16-bit ones where they are published.
 
-    A file is not lacking when it, one that can stand for it, or a copy made of it is there and verified.
+    A file is not lacking when it, one that can stand for it, or a copy made of it is there and verified. roles: of the
+    files that are wanted; none for all.
     """
     memory = shelf.memory()
-    files = lock.of(model)
+    files = [file for file in lock.of(model) if not roles or file.role in roles]
     stand_ins: dict[str, list[File]] = {}
     for file in files:
         if file.instead_of:
