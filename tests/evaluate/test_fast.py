@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from PIL import Image
 from seesr_cli.errors import PictureError
 from seesr_cli.evaluate.consistency import consistency, departure
 from seesr_cli.evaluate.fidelity import psnr, ssim
+from seesr_cli.evaluate.measure import measure
 from seesr_cli.evaluate.niqe import halved, niqe
+from seesr_cli.evaluate.pairs import Pair
 from seesr_cli.evaluate.pixels import Pixels, read
 
 
@@ -60,6 +63,23 @@ def test_niqe_is_the_one_that_was_recorded_of_the_published_call(golden: Path) -
         pytest.skip("this recording has no NIQE")
     for path, wanted in values:
         assert niqe(read(path)[0]) == pytest.approx(wanted, rel=1e-3), path
+
+
+def test_pictures_that_are_measured_at_once_come_in_order_and_few_are_begun_ahead(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    def pairs() -> Iterator[Pair]:
+        for number in range(12):
+            path = tmp_path / f"{number}.png"
+            Image.fromarray(noise(96 * (2 if number % 3 else 8), 192, number)).save(path)
+            begun.append(path.stem)
+            yield Pair(path.stem, path)
+
+    found = []
+    for one in measure(pairs(), ["niqe"], at_once=3):
+        found.append(one.pair.name)
+        assert len(begun) <= len(found) + 3
+    assert found == [str(number) for number in range(12)]
 
 
 def test_psnr_of_one_grey_level_is_the_closed_form() -> None:

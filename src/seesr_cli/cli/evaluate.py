@@ -102,6 +102,7 @@ def evaluate(
     from ..evaluate import summary
     from ..evaluate.measure import measure
     from ..files import replacing
+    from ..machine.available import cores
     from ..report import evaluation
     from ..report.screen import complain
 
@@ -115,8 +116,9 @@ def evaluate(
     if not quiet:
         for text in notes:
             evaluation.note(text)
+    at_once = cores() if engine is None else 1  # networks compute with all threads by themselves
     measured = []
-    for one in evaluation.watched(measure(pairs, names, engine), len(pairs), quiet):
+    for one in evaluation.watched(measure(pairs, names, engine, at_once), len(pairs), quiet):
         measured.append(one)
         for text in one.failures:
             complain(text)

@@ -1,10 +1,12 @@
-"""Measure pairs of pictures, one after the other: memory does not grow with their number.
+"""Measure pairs of pictures, a few at a time: memory does not grow with their number.
 
 Metrics that are networks come from an engine: `paper.load.Learned`, or `published.Pyiqa`, which measures all.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PictureError
+from ..machine.device import one_thread_each
 from . import fidelity
 from .consistency import FOREIGN, Box, Consistency, consistency
 from .niqe import niqe
@@ -54,10 +57,24 @@ class Measured:
     failures: tuple[str, ...] = ()
 
 
-def measure(pairs: Sequence[Pair], metrics: Sequence[str], engine: Engine | None = None) -> Iterator[Measured]:
-    """Yield every pair, measured; what cannot be measured is said in its failures."""
-    for pair in pairs:
-        yield _measured(pair, metrics, engine)
+def measure(
+    pairs: Iterable[Pair], metrics: Sequence[str], engine: Engine | None = None, at_once: int = 1
+) -> Iterator[Measured]:
+    """Yield every pair in order, measured; what cannot be measured is said in its failures.
+
+    at_once: how many are measured at a time, each by one thread: what numpy computes leaves Python to the others.
+    """
+    with one_thread_each(at_once), ThreadPoolExecutor(at_once) as pool:
+        try:
+            waiting: deque[Future[Measured]] = deque()
+            for pair in pairs:
+                waiting.append(pool.submit(_measured, pair, metrics, engine))
+                if len(waiting) > at_once:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _measured(pair: Pair, metrics: Sequence[str], engine: Engine | None) -> Measured:

@@ -10,8 +10,6 @@ from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from .fidelity import Plane, luma
@@ -33,14 +31,14 @@ class _Prior(NamedTuple):
 
     mean: Plane
     covariance: Plane
-    window: torch.Tensor
+    window: Plane
 
 
 @cache
 def _prior() -> _Prior:
     with (files(__package__) / "niqe_pris_params.npz").open("rb") as file, np.load(file) as content:
         # pyiqa has the window in single precision: its sum is not quite 1, and that decides the sign of flat areas.
-        window = torch.from_numpy(content["gaussian_window"]).float().double()
+        window = content["gaussian_window"].astype(np.float32).astype(np.float64)
         return _Prior(content["mu_pris_param"][0], content["cov_pris_param"], window)
 
 
@@ -94,8 +92,21 @@ def _features(plane: Plane, side: int) -> Plane:
 
 
 def _blurred(band: Plane) -> Plane:
-    """Return the mean under the window, wherever it lies inside `band`."""
-    return F.conv2d(torch.from_numpy(band)[None, None], _prior().window[None, None])[0, 0].numpy()
+    """Return the mean under the window, wherever it lies inside `band`: the window is the same turned over."""
+    window = _prior().window
+    side = len(window)
+    rows, columns = (size - side + 1 for size in band.shape)
+    blurred = np.zeros((rows, columns))
+    for down in range(side // 2 + 1):
+        pair = band[down : down + rows]
+        if down != side // 2:
+            pair = pair + band[side - 1 - down : side - 1 - down + rows]
+        for across in range(side // 2 + 1):
+            both = pair[:, across : across + columns]
+            if across != side // 2:
+                both = both + pair[:, side - 1 - across : side - 1 - across + columns]
+            blurred += window[down, across] * both
+    return blurred
 
 
 def _block_features(blocks: Plane) -> Plane:

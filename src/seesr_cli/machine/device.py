@@ -78,6 +78,18 @@ def keep_to(threads: int) -> None:
     torch.set_num_threads(min(threads, torch.get_num_threads()))
 
 
+@contextmanager
+def one_thread_each(at_once: int) -> Iterator[None]:
+    """Let each of several threads that compute at once have no further threads of torch; a single one keeps them."""
+    before = torch.get_num_threads()
+    if at_once > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def tiles_a_call(place: Place, pixels: int, rows: int, share: Share = ALONE) -> int:
     """Return how many tiles of `pixels` latent pixels to predict in one call: what half of the free memory holds.
 
