@@ -1,7 +1,7 @@
 """A server on the loopback that speaks the Hub's protocol as huggingface_hub uses it, faults included.
 
 Metadata by HEAD with redirects, ranges, ETag and `x-linked-etag`, full commits and branches. Large files (`.pth`,
-`.safetensors`) live on another host, as on the Hub: `localhost` where the Hub is `127.0.0.1`.
+`.safetensors`, `.zip`) live on another host, as on the Hub: `localhost` where the Hub is `127.0.0.1`.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
-LARGE = (".pth", ".safetensors")
+LARGE = (".pth", ".safetensors", ".zip")
 
 Tree = dict[str, bytes]
 

@@ -17,6 +17,7 @@ Solver = Literal["ddpm", "dpm++"]
 Preset = Literal["published", "balanced", "fast"]
 Sidecar = Literal["none", "txt", "json"]
 ModelName = Literal["seesr", "turbo", "miniature"]
+TestSetName = Literal["realsr", "drealsr", "div2k"]
 
 QUALITY_WORDS = "clean, high-resolution, 8k"
 """Added behind the tags of every picture: the published `added_prompt`."""

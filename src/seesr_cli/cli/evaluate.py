@@ -2,19 +2,23 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..catalogue import DEFAULT_MODEL
 from ..errors import UsageError
+from ..settings import ModelName, TestSetName
 from . import options
+from .testset import restored
 from .weights import ensure_metrics
 
-AGAINST, WRITTEN = "What to measure against", "Result"
+AGAINST, WRITTEN, TEST_SET = "What to measure against", "Result", "A published test set"
 
 Results = Annotated[
-    Path, typer.Argument(metavar="RESULTS", help="A folder of results, or one result.", show_default=False)
+    Path | None, typer.Argument(metavar="RESULTS", help="A folder of results, or one result.", show_default=False)
 ]
 Reference = Annotated[
     Path | None,
@@ -53,6 +57,34 @@ AsJson = Annotated[
 ]
 
 
+SetName = Annotated[
+    TestSetName | None,
+    typer.Option(
+        "--set",
+        help="A published test set: fetch it, restore it with --model, and measure that, in the place of RESULTS.",
+        show_default=False,
+        rich_help_panel=TEST_SET,
+    ),
+]
+SetModel = Annotated[
+    ModelName,
+    typer.Option(
+        "--model",
+        help=f"What restores the set. {options.default('seesr')}",
+        show_default=False,
+        rich_help_panel=TEST_SET,
+    ),
+]
+To = Annotated[
+    Path | None,
+    typer.Option(
+        "--to",
+        metavar="DIR",
+        help=f"Where the set's results go; those that are there are kept. {options.default('realsr-seesr')}",
+        show_default=False,
+        rich_help_panel=TEST_SET,
+    ),
+]
 Weights = Annotated[
     Path | None,
     typer.Option(
@@ -66,13 +98,16 @@ Weights = Annotated[
 
 
 def evaluate(
-    results: Results,
+    results: Results = None,
     reference: Reference = None,
     source: Input = None,
     against: Against = None,
     metrics: Metrics = "fast",
     csv: Csv = None,
     out: Out = None,
+    set_name: SetName = None,
+    model: SetModel = DEFAULT_MODEL,
+    to: To = None,
     weights: Weights = None,
     yes: options.Yes = False,
     device: options.Device = "auto",
@@ -93,14 +128,26 @@ def evaluate(
 
     given: dict[protocol.Needs, Path | None] = {"reference": reference, "input": source}
     there = frozenset({"result", *(need for need, path in given.items() if path is not None)})
+    if set_name is not None:
+        if there != {"result"} or results is not None:
+            raise UsageError("--set brings its own pictures: leave RESULTS, --reference and --input out.")
+        there = frozenset({"result", *given})
     names, notes = protocol.chosen(metrics, there)
+    if set_name is not None:
+        _networks(names, weights, yes, quiet)  # before hours of restoring
+        results = to or Path(f"{set_name}-{model}")
+        source, reference = restored(
+            set_name, model, results, weights=weights, device=device, yes=yes, quiet=quiet, debug=debug
+        )
+    if results is None:
+        raise UsageError("There is nothing to measure: name a folder of results, or a test set with --set.")
     pairs = pair(results, reference, source, against)
     names, more = protocol.enough(names, metrics, len(pairs))
-    learned = [name for name in names if protocol.METRICS[name].learned]
-    folder = ensure_metrics(learned, weights, yes, quiet) if learned else None
+    learned, folder = _networks(names, weights, yes, quiet)
 
     from ..evaluate import summary
     from ..evaluate.measure import measure
+    from ..evaluate.testsets import SETS
     from ..files import replacing
     from ..machine.available import cores
     from ..report import evaluation
@@ -125,7 +172,8 @@ def evaluate(
         for text in () if quiet else one.notes:
             evaluation.note(text)
     wholes = summary.of_folders(measured)
-    content = summary.document(measured, names, wholes, notes, checksums)
+    published = SETS[set_name] if set_name is not None else None
+    content = summary.document(measured, names, wholes, notes, checksums, published)
     if out is not None:
         with replacing(out, overwrite=True) as file:
             file.write(json.dumps(content, indent=1, allow_nan=False).encode())
@@ -135,9 +183,17 @@ def evaluate(
     if as_json:
         evaluation.document(content)
     else:
-        evaluation.show(measured, names, wholes)
+        evaluation.show(measured, names, wholes, published)
     if any(one.failures for one in measured):
         raise typer.Exit(1)
+
+
+def _networks(names: Sequence[str], weights: Path | None, yes: bool, quiet: bool) -> tuple[list[str], Path | None]:
+    """Return those metrics that are networks, and the folder with these. Raises WeightsMissing."""
+    from ..evaluate.protocol import METRICS
+
+    learned = [name for name in names if METRICS[name].learned]
+    return learned, ensure_metrics(learned, weights, yes, quiet) if learned else None
 
 
 def _check_place(path: Path | None) -> None:

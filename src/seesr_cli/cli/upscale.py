@@ -249,14 +249,14 @@ def _restore(
 ) -> "list[Outcome]":
     """Restore the pictures, report each, and return the Outcomes without contents and exceptions."""
     outcomes = []
-    with closing(_outcomes(report, jobs, request, workers, weights, forecasts)) as coming:
+    with closing(outcomes_of(report, jobs, request, workers, weights, forecasts)) as coming:
         for outcome in coming:
             report.upscaled(outcome)
             outcomes.append(replace(outcome, content=b"", error=None))
     return outcomes
 
 
-def _outcomes(
+def outcomes_of(
     report: "Report",
     jobs: "Sequence[Job]",
     request: "Request",

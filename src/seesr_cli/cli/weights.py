@@ -1,6 +1,7 @@
 """`seesr weights`: which files the models are made of, and getting, checking and freeing them."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -121,8 +122,8 @@ def ensure(model: "Model", given: Path | None, yes: bool = False, quiet: bool = 
     """
     from ..weights import locate
 
-    if not model.bundled:
-        _offer(f"Model '{model.name}' needs", model.name, (), given, yes, quiet)
+    if not (model.bundled or _named(given)):
+        _offer(f"Model '{model.name}' needs", model.name, (), yes, quiet)
     locate(model, given)
 
 
@@ -130,20 +131,37 @@ def ensure_metrics(metrics: "Collection[str]", given: Path | None, yes: bool, qu
     """Return the folder with the networks of `metrics`, after fetching what lacks, as `ensure` does."""
     from ..weights import METRICS, locate_metrics
 
-    _offer(f"{', '.join(metrics)} need", METRICS, metrics, given, yes, quiet)
+    if not _named(given):
+        _offer(f"{', '.join(metrics)} need", METRICS, metrics, yes, quiet)
     return locate_metrics(metrics, given)
 
 
-def _offer(needs: str, model: str, roles: "Collection[str]", given: Path | None, yes: bool, quiet: bool) -> None:
-    """Fetch what lacks of `model`, unless a folder is named for it, if the person says yes."""
+def ensure_test_sets(given: Path | None, yes: bool, quiet: bool) -> Path:
+    """Return the archive of the published test sets, after fetching it, as `ensure` does."""
+    from ..weights import TEST_SETS, locate_test_sets
+
+    with suppress(WeightsMissing):
+        return locate_test_sets(given)
+    _offer("The test sets need", TEST_SETS, (), yes, quiet)
+    return locate_test_sets(given)
+
+
+def _named(given: Path | None) -> bool:
+    """Return whether an option or the environment names a folder of weights."""
+    from ..weights import FOLDER_VARIABLE
+
+    return given is not None or bool(os.environ.get(FOLDER_VARIABLE))
+
+
+def _offer(needs: str, model: str, roles: "Collection[str]", yes: bool, quiet: bool) -> None:
+    """Fetch what lacks of `model` if the person says yes; say first what is needed, from where, and how large."""
     from ..report import inventory
-    from ..weights import FOLDER_VARIABLE, hub, lock, status
+    from ..weights import hub, lock, status
     from ..weights import pull as pulling
 
-    if given is not None or os.environ.get(FOLDER_VARIABLE):
-        return
     wanted = pulling.plan(lock.read(), model, roles=roles)
     if wanted.files and not hub.offline() and (yes or (inventory.talks() and not quiet)):
+        wanted = pulling.sized(wanted)
         inventory.note(
             f"{needs} {status.in_words(wanted.files)}, of {', '.join(wanted.origins)}; "
             f"they go to {wanted.into.root} and huggingface_hub's cache."

@@ -14,6 +14,7 @@ from .. import __version__
 from .measure import Measured
 from .protocol import METRICS, PROTOCOL
 from .statistics import RESAMPLES, SEED, Comparison, Interval, compare, interval, mean
+from .testsets import TestSet
 
 
 class Whole(NamedTuple):
@@ -53,10 +54,11 @@ def document(
     wholes: Mapping[str, Whole],
     notes: Sequence[str],
     weights: Mapping[str, str],
+    published: TestSet | None = None,
 ) -> dict[str, Any]:
     """Return all that was measured, for JSON; what is infinite or was not measured is None.
 
-    wholes: metrics of the folders. weights: sha256 of the networks' files, by name.
+    wholes: metrics of the folders. weights: sha256 of the networks' files, by name. published: the set, if it is one.
     """
     means = {metric: mean(values_of(measured, metric)) for metric in metrics}
     means |= {metric: whole.results for metric, whole in wholes.items()}
@@ -72,6 +74,8 @@ def document(
         "interval": {metric: _listed(interval(values_of(measured, metric))) for metric in metrics},
         "notes": list(notes),
     }
+    if published is not None:
+        content["published"] = {"model": "seesr", "mean": dict(published.published), "again": published.again or None}
     if any(one.pair.against for one in measured):
         content["against"] = {metric: _compared(comparison(measured, metric)) for metric in metrics}
         content["against"] |= {

@@ -14,6 +14,7 @@ from ..evaluate.measure import Measured
 from ..evaluate.protocol import METRICS
 from ..evaluate.statistics import Comparison, Interval, interval, mean
 from ..evaluate.summary import Whole, comparison, single, values_of, worst_first
+from ..evaluate.testsets import TestSet
 from ..wording import printable
 
 _WORST = 5
@@ -32,23 +33,31 @@ def note(text: str) -> None:
     _console().print(Text(printable(text)), soft_wrap=True)
 
 
-def show(measured: Sequence[Measured], metrics: Sequence[str], wholes: Mapping[str, Whole]) -> None:
+def show(
+    measured: Sequence[Measured], metrics: Sequence[str], wholes: Mapping[str, Whole], published: TestSet | None = None
+) -> None:
     """Print mean and interval of every metric, and how it compares with the rival; on a terminal the worst pictures."""
     rivals = any(one.pair.against for one in measured)
+    beside = dict(published.published) if published is not None else {}
     if not sys.stdout.isatty():
         for metric in metrics:
-            print("\t".join([metric, *_cells(measured, metric, wholes.get(metric), rivals)]))
+            known = [_number(beside.get(metric), METRICS[metric].digits)] if beside else []
+            print("\t".join([metric, *_cells(measured, metric, wholes.get(metric), rivals), *known]))
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("metric")
     compared = ("difference", "95 % interval", "better/equal/worse", "p") if rivals else ()
-    for name in ("pictures", "mean", "95 % interval", *compared):
+    for name in ("pictures", "mean", "95 % interval", *compared, *(("published",) if beside else ())):
         table.add_column(name, justify="right")
     for metric in metrics:
         arrow = "↑" if METRICS[metric].higher else "↓"
-        table.add_row(f"{METRICS[metric].title} {arrow}", *_cells(measured, metric, wholes.get(metric), rivals))
+        known = [_number(beside.get(metric), METRICS[metric].digits)] if beside else []
+        cells = _cells(measured, metric, wholes.get(metric), rivals)
+        table.add_row(f"{METRICS[metric].title} {arrow}", *cells, *known)
     console = Console(highlight=False)
     console.print(table)
+    if beside and published is not None:
+        console.print(Text(f"Published: of SeeSR, by its authors. {published.again}"))
     if len(measured) > 1 and (first := next(iter(single(metrics)), None)):
         title, digits = METRICS[first].title, METRICS[first].digits
         worst = [one for one in worst_first(measured, first) if first in one.values][:_WORST]

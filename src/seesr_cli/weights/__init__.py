@@ -21,6 +21,9 @@ BASES = ("stable-diffusion-2-base", "stable-diffusion-2-1-base")
 """Names under which people keep the base model; of what SeeSR takes from it, both hold the same."""
 
 
+TEST_SETS, ARCHIVE = "testsets", "StableSR_testsets.zip"
+"""What the lock calls the published test sets, and the name of the one file that holds them."""
+
 METRICS = "metrics"
 """What the lock calls the files of the networks that measure results; their role is the name of the metric."""
 
@@ -48,6 +51,23 @@ def locate_metrics(metrics: Collection[str], given: Path | None) -> Path:
         metrics,
         f"The networks of {', '.join(metrics)} are",
         "--metrics fast: measures what needs nothing to download.",
+    )
+
+
+def locate_test_sets(given: Path | None) -> Path:
+    """Return the archive of the published test sets: in `given`, or what was fetched. Raises WeightsMissing."""
+    for folder in (given, shelf.default().root):
+        for name in (f"{TEST_SETS}/{ARCHIVE}", ARCHIVE):
+            if folder is not None and (folder / name).is_file():
+                shelf.Shelf(folder).hold()
+                return folder / name
+    (file,) = lock.read().of(TEST_SETS)
+    raise WeightsMissing(
+        f"The test sets are not on this machine ({ARCHIVE} of dataset {file.sources[0].repository}).",
+        (
+            "--yes: fetches them without asking.",
+            f"Offline: bring {ARCHIVE} in a folder, and give that with --weights DIR.",
+        ),
     )
 
 

@@ -56,7 +56,8 @@ class File:
     """One file of a model.
 
     file: its path under a weights folder. sources: where it is, in the order to try.
-    bytes: its size, within `SLACK` where `computed` says that it follows from the architecture and was not observed.
+    bytes: its size, within `SLACK` where `computed` says that it follows from the architecture and was not observed; 0
+        where nobody has published it.
     sha256: of its content, or "" where no checksum is published, and then `unpinned` says why.
     ask: the name by which the licence must be accepted once, or "". instead_of: the file that this one can stand for.
     tensors: the list of names and shapes that its header must match, or "".
@@ -88,7 +89,7 @@ class Lock:
         """Return the files of a model, or for "all" those of all that are weights. Raises UsageError for another."""
         found = tuple(file for file in self.files if model in file.models or (model == "all" and file.role != TEST_SET))
         if not found:
-            known = sorted({name for file in self.files for name in file.models})
+            known = sorted({name for file in self.files if file.role != TEST_SET for name in file.models})
             raise UsageError(f"The model '{model}' has no files to fetch: choose {', '.join([*known, 'all'])}.")
         return found
 
@@ -148,7 +149,7 @@ def _file(entry: dict[str, Any], path: Path) -> File:
         raise WeightsInvalid(f"{path}: entry {entry.get('file', '?')}: {problem}.") from None
     relative = PurePosixPath(file.file)
     _check(not relative.is_absolute() and ".." not in relative.parts, path, file.file, "leads out of the folder")
-    _check(file.bytes > 0, path, file.file, "has no size")
+    _check(file.bytes > 0 or bool(file.unpinned and not file.bytes), path, file.file, "has no size")
     _check(bool(_SHA256.fullmatch(file.sha256)) != bool(file.unpinned), path, file.file, "has no sha256 and no reason")
     return file
 

@@ -8,6 +8,7 @@ fetch_all(wanted, watch)
 import errno
 import shutil
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -71,6 +72,17 @@ def plan(lock: Lock, model: str, folder: Path | None = None, half: bool = False,
     accepted = {*into.memory().accepted, *default().memory().accepted}
     asked = dict.fromkeys(file.ask for file in files if file.ask and file.ask not in accepted)
     return Plan(lock, model, into, folder is None, files, tuple(asked))
+
+
+def sized(wanted: Plan) -> Plan:
+    """Return the plan with the sizes of files that nobody has published one of: the Hub is asked, where it answers."""
+    files = []
+    for file in wanted.files:
+        if not file.bytes:
+            with suppress(hub.Refused), hub.quiet():  # the pull will say why
+                file = replace(file, bytes=hub.ask(file.sources[0]).size or 0)
+        files.append(file)
+    return wanted._replace(files=tuple(files))
 
 
 def accept(shelf: Shelf, licences: Iterable[str]) -> None:
@@ -295,7 +307,9 @@ def _bring_from(source: Source, file: File, part: Path, wanted: Plan, resolved: 
         arrival.part.replace(place)
     if not file.sha256:
         with wanted.into.changing() as memory:
-            memory.pins[file.file] = Pin(source.repository, remote.commit, source.path, arrival.size, arrival.sha256)
+            memory.pins[file.file] = Pin(
+                source.repository, remote.commit, source.path, arrival.size, arrival.sha256, source.type
+            )
         resolved[source.repository, file.sources[0].branch] = remote.commit
     wanted.into.record(file.file, arrival.sha256)
 

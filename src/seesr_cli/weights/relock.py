@@ -39,7 +39,7 @@ def _renewed(file: File, lock: Lock, watch: Watch, number: int) -> File:
         raise WeightsInvalid(
             f"{file.file}: {first} has the sha256 {sha256} and the lock {file.sha256}; find out why before changing it."
         )
-    if abs(size - file.bytes) > (SLACK if file.computed else 0):
+    if file.bytes and abs(size - file.bytes) > (SLACK if file.computed else 0):
         raise WeightsInvalid(f"{file.file}: {first} has {size} bytes and the lock {file.bytes}; find out why.")
     kept = []
     for mirror in mirrors:
@@ -74,6 +74,6 @@ def _hashed(url: str, file: File, with_token: bool) -> tuple[int, str]:
     """Return size and sha256 of a small file, which is fetched for that. Raises Refused."""
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "part"
-        limit = None if file.computed else file.bytes
+        limit = None if file.computed or not file.bytes else file.bytes
         arrival = hub.fetch(url, part, limit, with_token, on_bytes=lambda count: None)
     return arrival.size, arrival.sha256

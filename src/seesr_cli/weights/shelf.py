@@ -43,10 +43,11 @@ class Pin(NamedTuple):
     path: str
     bytes: int
     sha256: str
+    type: str = "model"
 
     @property
     def source(self) -> Source:
-        return Source(self.repository, "model", self.path, self.revision)
+        return Source(self.repository, self.type, self.path, self.revision)
 
 
 @dataclass

@@ -53,5 +53,6 @@ def lacking(lock: Lock, shelf: Shelf, model: str, half: bool = False, roles: Col
 
 
 def in_words(files: tuple[File, ...]) -> str:
-    """Return how many files these are, and how large."""
-    return f"{counted(len(files), 'file')}, {bytes_in_words(sum(file.bytes for file in files))}"
+    """Return how many files these are, and how large, where that is known."""
+    size = sum(file.bytes for file in files)
+    return counted(len(files), "file") + (f", {bytes_in_words(size)}" if size else "")
