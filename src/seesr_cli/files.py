@@ -36,7 +36,7 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[BinaryIO]:
             part.replace(path)
         else:
             _move_to_free(part, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         if error.errno is None:  # of a library that has something to say of the contents, and nothing of the place
             raise
@@ -99,7 +99,7 @@ def _move_to_free(part: Path, path: Path) -> None:
         part.replace(path)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Have the folder's new entry on disk too; Windows and some network drives know no such thing."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

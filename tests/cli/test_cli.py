@@ -13,7 +13,7 @@ from PIL import Image
 
 import seesr_cli
 from seesr_cli.cli import main
-from seesr_cli.records.journal import LOCK
+from seesr_cli.records.locks import LOCK
 
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "PIL")
 COMMAND = [sys.executable, "-m", "seesr_cli"]
@@ -161,7 +161,7 @@ def test_an_interrupted_run_ends_with_130_and_no_half_file(tmp_path: Path, tiny_
 INTERRUPTED_AT = """
 import os, signal, sys
 from seesr_cli.cli import main
-from seesr_cli.records.journal import LOCK
+from seesr_cli.records.locks import LOCK
 
 class Interruption:
     def find_spec(self, name, path, target=None):

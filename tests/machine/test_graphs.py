@@ -11,8 +11,8 @@ from seesr_cli.catalogue import MINIATURE, SEESR
 from seesr_cli.machine.graphs import SHAPES, WORTH, Compute, Graphs, Replay
 from seesr_cli.machine.share import ALONE, Worker
 from seesr_cli.restore.upscaler import Upscaler
+from seesr_cli.run.afar import loader
 from seesr_cli.run.request import Request
-from seesr_cli.run.workers import loader
 from seesr_cli.settings import Settings
 
 NOTE = "The networks are run without CUDA graphs from now on, which is slower: "

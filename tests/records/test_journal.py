@@ -21,7 +21,11 @@ from hypothesis import strategies as st
 from seesr_cli import __version__
 from seesr_cli.files import replacing
 from seesr_cli.records import journal as journal_module
-from seesr_cli.records.journal import JOURNAL, LOCK, Journal, Key, _holders
+from seesr_cli.records import lines
+from seesr_cli.records.journal import Journal
+from seesr_cli.records.lines import Key
+from seesr_cli.records.locks import LOCK, _holders
+from seesr_cli.records.writer import JOURNAL, WRITERS
 
 OLD, NEW = Key("0" * 64, "1" * 64, "2" * 64), Key("3" * 64, "1" * 64, "2" * 64)
 
@@ -46,11 +50,20 @@ def make(journal: Journal, target: Path, key: Key, overwrite: bool = False) -> N
         journal.record(target, key, file, 0.5, Path("/photos/a.jpg"))
 
 
+def make_and_close(folder: Path, target: Path, key: Key) -> Path:
+    """Put the result of `key` at `target` as a run does that ends well; return the journal's path."""
+    journal = Journal.open(folder)
+    make(journal, target, key)
+    journal.close()
+    return journal.path
+
+
 PROGRAM = f"""
 import os, random, signal, sys, time
 from pathlib import Path
 from seesr_cli.files import replacing
-from seesr_cli.records.journal import Journal, Key
+from seesr_cli.records.journal import Journal
+from seesr_cli.records.lines import Key
 OLD, NEW = Key(*{tuple(OLD)}), Key(*{tuple(NEW)})
 {inspect.getsource(contents)}
 {inspect.getsource(state_of)}
@@ -112,8 +125,7 @@ def test_who_does_not_have_the_weights_is_told_of_results_of_any(tmp_path: Path)
 def test_a_line_says_what_was_made_from_what_in_ascii(tmp_path: Path) -> None:
     target = tmp_path / "inner" / "é.png"
     target.parent.mkdir()
-    make(Journal.open(tmp_path), target, NEW)
-    (line,) = (tmp_path / JOURNAL).read_bytes().decode("ascii").splitlines()
+    (line,) = make_and_close(tmp_path, target, NEW).read_bytes().decode("ascii").splitlines()
     assert json.loads(line) == {
         "v": 1,
         "output": "inner/é.png",
@@ -268,6 +280,7 @@ def record(target: Path, key: Key, source: Path | None) -> None:
     with replacing(target, overwrite=True) as file:
         file.write(contents(target, key))
         journal.record(target, key, file, 1, source)
+    journal.close()
 
 
 def test_the_result_of_another_picture_is_told_apart_from_that_of_a_changed_one(tmp_path: Path) -> None:
@@ -357,6 +370,7 @@ def test_a_line_cut_short_at_any_byte_costs_itself_alone(tmp_path: Path) -> None
     journal = Journal.open(tmp_path)
     make(journal, a, NEW)
     make(journal, b, NEW)
+    journal.close()
     whole = journal.path.read_bytes()
     begin = whole.index(b"\n") + 1
     for end in range(begin, len(whole)):
@@ -371,7 +385,9 @@ def test_a_line_cut_short_at_any_byte_costs_itself_alone(tmp_path: Path) -> None
             with c.open("x+b") as file:
                 file.write(b"c")
                 seen.record(c, NEW, file, 1, Path("/photos/a.jpg"))
-            for again in (seen, Journal.open(tmp_path)):
+            before = Journal.open(tmp_path)
+            seen.close()
+            for again in (seen, before, Journal.open(tmp_path)):
                 states = ["done", "done" if complete else "foreign", "done"]
                 assert [state_of(again, path, NEW) for path in (a, b, c)] == states
 
@@ -379,17 +395,14 @@ def test_a_line_cut_short_at_any_byte_costs_itself_alone(tmp_path: Path) -> None
 @pytest.mark.parametrize("end", [1, 6, 30, 300, -2])
 @pytest.mark.parametrize("nuls", [0, 700])
 def test_a_line_that_a_killed_run_left_is_told_apart_from_damage(tmp_path: Path, end: int, nuls: int) -> None:
-    journal = Journal.open(tmp_path)
-    make(journal, tmp_path / "a.png", NEW)
-    line = journal.path.read_bytes()
-    journal.path.write_bytes(line + line[:end] + b"\0" * nuls)
+    path = make_and_close(tmp_path, tmp_path / "a.png", NEW)
+    line = path.read_bytes()
+    path.write_bytes(line + line[:end] + b"\0" * nuls)
     (note,) = Journal.open(tmp_path).notes
-    assert note == (
-        f"{journal.path}: the last line was cut short, as by a run that was killed: nothing else is lost by it."
-    )
-    make(Journal.open(tmp_path), tmp_path / "b.png", NEW)
+    assert note == f"{path}: the last line was cut short, as by a run that was killed: nothing else is lost by it."
+    make_and_close(tmp_path, tmp_path / "b.png", NEW)
     assert Journal.open(tmp_path).notes == []  # it is not the last one any more, and nobody's loss
-    journal.path.write_bytes(journal.path.read_bytes().replace(b'"output": "b.png"', b'"output": b.png"'))
+    path.write_bytes(path.read_bytes().replace(b'"output": "b.png"', b'"output": b.png"'))
     (note,) = Journal.open(tmp_path).notes
     assert "1 line cannot be read" in note
 
@@ -423,6 +436,7 @@ def test_lines_of_a_later_version_are_told_of_and_fields_that_it_added_are_not_m
     journal, a, b = Journal.open(tmp_path), tmp_path / "a.png", tmp_path / "b.png"
     make(journal, a, NEW)
     make(journal, b, NEW)
+    journal.close()
     first, second = (json.loads(line) for line in journal.path.read_text().splitlines())
     journal.path.write_text("".join(json.dumps(line) + "\n" for line in (first | {"v": 2}, second | {"mood": "good"})))
     journal = Journal.open(tmp_path)
@@ -433,9 +447,9 @@ def test_lines_of_a_later_version_are_told_of_and_fields_that_it_added_are_not_m
 
 
 def test_lines_that_are_there_twice_count_once(tmp_path: Path) -> None:
-    journal, target = Journal.open(tmp_path), tmp_path / "a.png"
-    make(journal, target, NEW)
-    journal.path.write_bytes(journal.path.read_bytes() * 3)
+    target = tmp_path / "a.png"
+    path = make_and_close(tmp_path, target, NEW)
+    path.write_bytes(path.read_bytes() * 3)
     journal = Journal.open(tmp_path)
     assert state_of(journal, target, NEW) == "done"
     assert journal.notes == []
@@ -445,20 +459,35 @@ def test_a_journal_that_was_begun_anew_is_read_anew(tmp_path: Path) -> None:
     journal, other = Journal.open(tmp_path), Journal.open(tmp_path)
     make(journal, tmp_path / "a.png", NEW)
     make(journal, tmp_path / "b.png", NEW)
+    journal.close()
     journal.path.unlink()
     assert state_of(journal, tmp_path / "a.png", NEW) == "done"
     make(other, tmp_path / "c.png", NEW)
+    other.close()
     assert state_of(journal, tmp_path / "c.png", NEW) == "done"
 
 
 def test_a_journal_that_cannot_be_kept_costs_no_picture(tmp_path: Path) -> None:
-    (tmp_path / JOURNAL).mkdir()
+    (tmp_path / WRITERS).touch()
     journal = Journal.open(tmp_path)
     make(journal, tmp_path / "a.png", NEW)
+    journal.close()
     assert (tmp_path / "a.png").read_bytes() == contents(tmp_path / "a.png", NEW)
     assert state_of(journal, tmp_path / "a.png", NEW) == "foreign"
-    assert ["cannot be read" in note for note in journal.notes] == [True, False]
-    assert "cannot be written" in journal.notes[1]
+    (note,) = journal.notes
+    assert "cannot be written" in note
+
+
+def test_lines_stay_where_they_are_when_they_cannot_be_put_together(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).mkdir()
+    make_and_close(tmp_path, tmp_path / "a.png", NEW)
+    journal = Journal.open(tmp_path)
+    assert state_of(journal, tmp_path / "a.png", NEW) == "done"
+    assert ["cannot be read" in note for note in journal.notes] == [True]
+    (tmp_path / JOURNAL).rmdir()
+    journal.close()
+    assert (tmp_path / JOURNAL).read_bytes().count(b"a.png") == 1
+    assert list((tmp_path / WRITERS).iterdir()) == []
 
 
 def test_a_full_disk_leaves_a_note_and_a_journal_that_heals(tmp_path: Path) -> None:
@@ -468,7 +497,8 @@ def test_a_full_disk_leaves_a_note_and_a_journal_that_heals(tmp_path: Path) -> N
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         journal = Journal.open(Path(sys.argv[1]))
         make(journal, journal.folder / "a.png", NEW)
-        size = journal.path.stat().st_size + 50
+        (own,) = (journal.folder / ".seesr-journal").iterdir()
+        size = own.stat().st_size + 50
         with (journal.folder / "b.png").open("x+b") as file:
             file.write(b"b")
             file.flush()
@@ -477,9 +507,13 @@ def test_a_full_disk_leaves_a_note_and_a_journal_that_heals(tmp_path: Path) -> N
         print(*journal.notes)
     """
     shown = ended(child(code, tmp_path))
-    assert f"{tmp_path / JOURNAL} cannot be written (File too large)" in shown
-    assert not (tmp_path / JOURNAL).read_bytes().endswith(b"\n")
+    assert ".jsonl cannot be written (File too large)" in shown
+    (left,) = (tmp_path / WRITERS).iterdir()
+    assert not left.read_bytes().endswith(b"\n")
+    assert "the last line was cut short" in Journal.open(tmp_path).notes[0]
     journal = Journal.open(tmp_path)
+    journal.close()
+    assert (tmp_path / JOURNAL).read_bytes().count(b"\n") == 1
     make(journal, tmp_path / "c.png", NEW)
     found = [state_of(Journal.open(tmp_path), tmp_path / name, NEW) for name in ("a.png", "b.png", "c.png")]
     assert found == ["done", "foreign", "done"]
@@ -489,10 +523,11 @@ def test_a_full_disk_leaves_a_note_and_a_journal_that_heals(tmp_path: Path) -> N
 
 
 def kill_at_lines(folder: Path, step: int) -> None:
-    """Kill a process at every `step`-th line of files.py and journal.py that the making of a result executes."""
+    """Kill a process at every `step`-th line of files.py and the journal that the making of a result executes."""
     code = """
-        import seesr_cli.files, seesr_cli.records.journal
-        watched = (seesr_cli.files.__file__, seesr_cli.records.journal.__file__)
+        from seesr_cli import files
+        from seesr_cli.records import journal, lines, locks, writer
+        watched = [module.__file__ for module in (files, journal, lines, locks, writer)]
 
         def killed_at(number):
             left = number
@@ -513,7 +548,9 @@ def kill_at_lines(folder: Path, step: int) -> None:
                 folder.mkdir()
                 target = folder / "a.png"
                 if before:
-                    make(Journal.open(folder), target, OLD)
+                    journal = Journal.open(folder)
+                    make(journal, target, OLD)
+                    journal.close()
                 child = os.fork()
                 if not child:
                     sys.settrace(killed_at(number))
@@ -521,6 +558,7 @@ def kill_at_lines(folder: Path, step: int) -> None:
                     with journal.claim(target) as mine:
                         assert mine
                         make(journal, target, NEW, overwrite=state_of(journal, target, NEW) == "stale")
+                    journal.close()
                     os._exit(0)
                 status = os.waitpid(child, 0)[1]
                 journal = Journal.open(folder)
@@ -534,6 +572,11 @@ def kill_at_lines(folder: Path, step: int) -> None:
                     if state != "done":
                         make(journal, target, NEW, overwrite=state == "stale")
                 assert state_of(Journal.open(folder), target, NEW) == "done"
+                journal.close()
+                assert state_of(Journal.open(folder), target, NEW) == "done"
+                texts = journal.path.read_bytes().splitlines()
+                assert len(texts) == len(set(texts)) <= 3
+                assert not os.listdir(folder / ".seesr-journal")
                 assert target.read_bytes() == contents(target, NEW)
                 assert not Journal.open(folder).notes
                 if status == 0:
@@ -585,7 +628,7 @@ def kill_at_random(folder: Path, rounds: int, targets: int) -> int:
             expected = {None: "absent", contents(target, key): "done"}
             assert state_of(journal, target, key) == expected.get(now, "stale")
             assert now in (None, contents(target, OLD), contents(target, NEW))
-        assert journal.notes == []
+        assert all("cut short" in note for note in journal.notes)
         assert len(parts(folder)) <= 2 * (number + 1)  # of the picture and, the first time, of the journal
     return made
 
@@ -615,6 +658,7 @@ SHARING = """
                 target.parent.mkdir(exist_ok=True)
                 make(journal, target, NEW)
                 print(target.name, flush=True)
+    journal.close()
     assert not journal.notes, journal.notes
 """
 
@@ -643,6 +687,7 @@ def test_lines_of_processes_that_write_at_once_are_all_readable(tmp_path: Path) 
         journal = Journal.open(Path(sys.argv[1]))
         for number in range(100):
             make(journal, journal.folder / f"{sys.argv[2]}-{number}.png", NEW)
+        journal.close()
         assert not journal.notes, journal.notes
     """
     for process in [child(code, tmp_path, str(number)) for number in range(4)]:
@@ -657,17 +702,16 @@ def test_a_line_that_is_finished_while_its_half_is_read_is_known(
     tmp_path: Path, half: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "a.png"
-    make(Journal.open(tmp_path), target, NEW)
-    line = (tmp_path / JOURNAL).read_bytes()
+    line = make_and_close(tmp_path, target, NEW).read_bytes()
     (tmp_path / JOURNAL).write_bytes(line[:half])
-    real = journal_module._parsed
+    real = lines.parsed
 
     def finished_meanwhile(text: bytes) -> object:
         if text == line[:half] and (tmp_path / JOURNAL).stat().st_size < len(line):
             (tmp_path / JOURNAL).write_bytes(line)
         return real(text)
 
-    monkeypatch.setattr(journal_module, "_parsed", finished_meanwhile)
+    monkeypatch.setattr(journal_module, "parsed", finished_meanwhile)
     journal = Journal.open(tmp_path)
     assert (tmp_path / JOURNAL).read_bytes() == line
     assert state_of(journal, target, NEW) == "done"
@@ -779,6 +823,7 @@ def test_a_file_system_that_refuses_locks_refuses_no_claim(tmp_path: Path, numbe
 def test_a_journal_of_a_hundred_thousand_lines_opens_in_two_seconds_and_100_megabytes(tmp_path: Path) -> None:
     journal, target = Journal.open(tmp_path), tmp_path / "a.png"
     make(journal, target, NEW)
+    journal.close()
     line = json.loads(journal.path.read_text())
     with journal.path.open("a") as file:
         for number in range(100_000):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from seesr_cli.errors import OutputUnwritable
 from seesr_cli.records import latents
-from seesr_cli.records.journal import Key
+from seesr_cli.records.lines import Key
 
 KEY = Key("1" * 64, "2" * 64, "3" * 64)
 ABOUT = {"prompt": "frog, \u00e9, \udcff", "tags": [{"name": "frog", "score": 0.1}], "seed": 2**63, "none": None}
@@ -85,7 +85,7 @@ def test_bytes_of_any_kind_are_no_latent(tmp_path_factory: pytest.TempPathFactor
 def test_where_there_is_no_room_for_it_the_old_one_stays(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys, torch, pathlib\n"
-        "from seesr_cli.records import latents\nfrom seesr_cli.records.journal import Key\n"
+        "from seesr_cli.records import latents\nfrom seesr_cli.records.lines import Key\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "latents.save(pathlib.Path(sys.argv[1]), torch.zeros(1, 4, 64, 64), {}, Key('1', '2', '3'))\n"

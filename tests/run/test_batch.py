@@ -17,9 +17,10 @@ from torch import Tensor
 
 from seesr_cli import __version__, image
 from seesr_cli.catalogue import MODELS
-from seesr_cli.errors import OutputUnwritable, ResourcesError, WeightsMissing
+from seesr_cli.errors import OutputUnwritable, ResourcesError, UsageError, WeightsMissing
 from seesr_cli.records import latents, provenance
-from seesr_cli.records.journal import JOURNAL, Journal
+from seesr_cli.records.journal import Journal
+from seesr_cli.records.writer import JOURNAL
 from seesr_cli.restore.sampled import Sampled, Wanted
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.run import batch
@@ -288,6 +289,21 @@ def test_what_another_process_is_at_is_taken_up_last(tmp_path: Path, upscaler: U
     )
     assert outcomes[1].target is None
     assert [outcome.state for outcome in restore(upscaler, log, *jobs)] == ["done", "skipped"]
+
+
+def test_a_second_run_in_a_folder_without_locks_is_refused_unless_it_is_alone(
+    tmp_path: Path, upscaler: Upscaler, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", no_locks)
+    other, jobs = Journal.open(tmp_path), [job(draw(tmp_path / f"{name}.png")) for name in "ab"]
+    with other.claim(tmp_path / "c.png"), pytest.raises(UsageError, match="which may be at work there"):
+        restore(upscaler, log, *jobs)
+    assert names(tmp_path) == ["a.png", "b.png"]
+    assert [outcome.state for outcome in restore(upscaler, log, *jobs, alone=True)] == ["done", "done"]
+    assert (tmp_path / JOURNAL).read_bytes().count(b"\n") == 2
 
 
 def test_overwriting_shares_its_work_with_another_process_too(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from seesr_cli.records.journal import JOURNAL
+from seesr_cli.records.writer import JOURNAL
 
 QUICK = ("--model", "miniature", "--process-size", "64", "--device", "cpu", "-q")
 

@@ -19,7 +19,7 @@ from seesr_cli import image
 from seesr_cli.catalogue import MINIATURE, SEESR
 from seesr_cli.errors import WeightsMissing
 from seesr_cli.machine.share import ALONE, Share, Worker, divide
-from seesr_cli.records.journal import JOURNAL
+from seesr_cli.records.writer import JOURNAL
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.run import batch, workers
 from seesr_cli.run.inputs import find

@@ -312,6 +312,15 @@ Jobs = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Alone = Annotated[
+    bool,
+    typer.Option(
+        "--alone",
+        help="No other run writes into the folder of the results. Needed where the folder has no locks and another "
+        "run left signs of work.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 PresetName = Annotated[
     Preset | None,
     typer.Option(

@@ -62,6 +62,7 @@ def upscale(
     device: options.Device = "auto",
     devices: options.Devices = None,
     at_once: options.Jobs = 1,
+    alone: options.Alone = False,
     dtype: options.Precision = "auto",
     preset_name: options.PresetName = None,
     steps: options.Steps = None,
@@ -142,6 +143,7 @@ def upscale(
         keep_time=keep_time,
         max_pixels=max_pixels,
         batch_size=typed.batch_size(batch_size),
+        alone=alone,
         graphs=graphs,
     )
 
@@ -267,6 +269,7 @@ def outcomes_of(
     """Yield the Outcomes of the pictures, restored in this process, or by several workers in other processes."""
     from ..run import batch
     from ..run import workers as processes
+    from ..run.afar import loader
     from ..weights import locate
     from ..weights.fingerprint import fingerprint
 
@@ -276,7 +279,7 @@ def outcomes_of(
     if len(workers) > 1:
         yield from processes.run(jobs, request, workers, weights, known, report, forecasts)
     else:
-        load = processes.loader(workers[0], request, weights)
+        load = loader(workers[0], request, weights)
         yield from batch.run(jobs, request, load, known, report, forecasts)
 
 

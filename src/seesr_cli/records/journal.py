@@ -4,75 +4,23 @@ A result gets its name in three steps: its part file is complete; a line here te
 moment a run is ended at, the line is there before the file, so a file that no line tells of is somebody else's.
 """
 
-import errno
 import hashlib
-import json
 import os
 import stat
-import sys
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, Self
+from typing import BinaryIO, Literal, NamedTuple, Self
 
-from .. import __version__
-from ..errors import OutputUnwritable
-from ..files import cause, replacing, sync
+from ..errors import UsageError
+from ..files import cause, sync
 from ..wording import counted
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
-JOURNAL = ".seesr-journal.jsonl"
-LOCK = ".seesr-lock"
-_BEGINNING = b'{"v": '
-FORMAT = 1  # a line of a later one is passed over
-STREAM = "-"
-"""Stands for the path of a picture that came on stdin."""
+from .lines import STREAM, Key, Line, Made, as_text, is_cut_short, local, parsed, portable
+from .locks import held
+from .writer import JOURNAL, WRITERS, Writer, writers
 
 State = Literal["absent", "done", "stale", "other", "edited", "foreign"]
-
-
-class Key(NamedTuple):
-    """What a result follows from: the sha256, in hex, of the input, of the settings and of the weights.
-
-    Who asks without having the weights leaves theirs empty.
-    """
-
-    input: str
-    settings: str
-    weights: str
-
-
-class Made(NamedTuple):
-    """From which picture a result was made, and with which tags, where a person gave them.
-
-    path: of the picture, in full; STREAM; "" in journals that do not tell.
-    from_here: its path from the folder of the journal, which stays true when both are moved together; "" if there is
-        none.
-    tags: that a person gave, in a file or by an edited sidecar; None: the tagger's.
-    """
-
-    path: str = ""
-    from_here: str = ""
-    tags: tuple[str, ...] | None = None
-
-
-class Line(NamedTuple):
-    """What the journal tells of one file: what it was made from, and what it was when it was complete.
-
-    seconds: that the picture took.
-    """
-
-    key: Key
-    sha256: str
-    bytes: int
-    mtime_ns: int
-    made: Made = Made()
-    seconds: float = 0.0
 
 
 class Found(NamedTuple):
@@ -83,35 +31,41 @@ class Found(NamedTuple):
 
 
 class Journal:
-    """The results in one folder and below it, as remembered in `.seesr-journal.jsonl` there.
+    """The results in one folder and below it, as remembered in `.seesr-journal.jsonl` and `.seesr-journal/` there.
 
-    Several processes may use it at once, and see what the others wrote; of one process, one thread. Nothing here makes
-    a picture fail: what cannot be read or kept is told in `notes`, sentences that grow with time, each there once.
+    Several processes, on several hosts, may use it at once, and see what the others wrote; of one process, one thread.
+    What cannot be read or kept makes no picture fail: it is told in `notes`, sentences that grow with time, each there
+    once.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, alone: bool) -> None:
         self.folder = folder
         self.path = folder / JOURNAL
         self.notes: list[str] = []
+        self._alone = alone
+        self._writer = Writer(folder, alone)
         self._lines: dict[str, list[Line]] = {}
-        self._end = 0  # of what was read of the file
+        self._ends: dict[Path, int] = {}  # of what was read of each file
+        self._cut_short: dict[Path, bool] = {}  # whether the last line of each file is
         self._hashed: dict[tuple[str, int, int], str] = {}
-        self._cut_short = False  # the last line
         self._since: set[str] | None = None  # what was recorded after the journal was opened
+        self._asked_for_others = False
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, alone: bool = False) -> Self:
         """Return the journal of `folder` as it is now, empty where there is none; nothing is written, no folder made.
 
         Lines that are damaged or of a later version are passed over, and `notes` says how many. A line that was cut
-        short tells of a picture that had no name yet when its run was killed; `notes` says so of the last line alone.
+        short tells of a picture that had no name yet when its run was killed; `notes` says so of a last line alone.
+
+        alone: whether a person vouches that no other run writes there; it matters where the folder has no locks.
         """
-        journal = cls(folder)
+        journal = cls(folder, alone)
         unreadable, later = journal._read()
         journal._since = set()
-        if journal._cut_short:
+        for path in (path for path, cut_short in journal._cut_short.items() if cut_short):
             journal._note(
-                f"{journal.path}: the last line was cut short, as by a run that was killed: nothing else is lost by it."
+                f"{path}: the last line was cut short, as by a run that was killed: nothing else is lost by it."
             )
         if unreadable:
             journal._note(
@@ -123,6 +77,15 @@ class Journal:
                 "results told of there are left alone."
             )
         return journal
+
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Return whether there is a journal in `folder`."""
+        return (folder / JOURNAL).is_file() or (folder / WRITERS).is_dir()
+
+    def close(self) -> None:
+        """End writing; the files of all writers become one if no other process is at work."""
+        self._writer.close()
 
     def find(self, target: Path, key: Key, source: Path | None = None) -> Found:
         """Return what is at `target`, to somebody who wants the result of `key` there. Writes nothing.
@@ -138,6 +101,8 @@ class Journal:
         its sha256, computed once.
         """
         self._read()
+        with suppress(OSError), os.scandir(target.parent):
+            pass  # a client of a network folder may remember that there was no file: opening the folder makes it ask
         try:
             status = target.lstat()
         except OSError:
@@ -174,9 +139,9 @@ class Journal:
         here = self._origin(source)
         if made.path == here.path or (made.from_here and made.from_here == here.from_here):
             return True
-        told = [_local(made.path)]
+        told = [local(made.path)]
         if made.from_here:
-            told.append(self.folder / _local(made.from_here))
+            told.append(self.folder / local(made.from_here))
         there = [path for path in told if os.path.lexists(path)]
         if not there:
             alike = unicodedata.normalize("NFC", made.path) == unicodedata.normalize("NFC", here.path)
@@ -190,9 +155,9 @@ class Journal:
         """Return how the journal tells of the picture at `source`, links among its folders resolved."""
         path = Path(os.path.realpath(source.parent), source.name)
         try:
-            return Made(_portable(path), _portable(Path(os.path.relpath(path, os.path.realpath(self.folder)))))
+            return Made(portable(path), portable(Path(os.path.relpath(path, os.path.realpath(self.folder)))))
         except ValueError:  # another drive of Windows
-            return Made(_portable(path))
+            return Made(portable(path))
 
     def made_meanwhile(self, target: Path) -> bool:
         """Return whether a result was recorded at `target` since the journal was opened, by whatever process."""
@@ -221,48 +186,60 @@ class Journal:
         status = os.fstat(file.fileno())
         made = (Made(STREAM) if source is None else self._origin(source))._replace(tags=tags)
         line = Line(key, digest, status.st_size, status.st_mtime_ns, made, round(seconds, 3))
-        name = self._name(target)
-        about = {"v": FORMAT, "output": name} | key._asdict() | {"sha256": digest, "bytes": line.bytes}
-        about |= {"mtime_ns": line.mtime_ns, "seconds": line.seconds, "seesr": __version__}
-        about |= _made_as_json(made)
-        reason = "what was written is not read back"
+        self.keep(as_text(self._name(target), line))
+
+    def keep(self, text: bytes) -> None:
+        """Have a line on disk; where that cannot be, a note says so."""
+        told, reason = parsed(text), "what was written is not read back"
+        assert isinstance(told, tuple)
         try:
-            # Another process may be ended in the middle of its line, and ours become the end of that: then once more.
-            for _ in range(2):
-                self._append(json.dumps(about).encode("ascii"))
+            for _ in range(2):  # a full disk can cut it short
+                self._writer.append(text)
                 self._read()
-                if line in self._lines.get(name, []):
+                if told[1] in self._lines.get(told[0], []):
                     return
         except OSError as error:
             reason = cause(error)
-        self._note(f"{self.path} cannot be written ({reason}): a later run will leave results of this one alone.")
+        self._note(
+            f"{self._writer.path} cannot be written ({reason}): a later run will leave results of this one alone."
+        )
 
     @contextmanager
     def claim(self, target: Path) -> Iterator[bool]:
         """Hold `target` for this process alone while the block runs; give whether that is so.
 
-        False: another process has it, or this one already. The claim ends with the process, however that ends. It needs
-        a lock file in the folder, which is made for it; where that or a lock cannot be had, every claim is granted and
-        a note says that two runs would not know of each other.
+        False: another process has it, or this one already. The claim ends with the process, however that ends.
+
+        It needs a lock file in the folder, which is made for it. Where that or a lock cannot be had, every claim is
+        granted and a note says that two runs would not know of each other. Raises UsageError where there is a sign of
+        another run then, unless a person vouches that there is none.
         """
-        offset = int.from_bytes(hashlib.sha256(self._name(target).encode("utf-8", "surrogateescape")).digest()[:4]) >> 1
-        holder: _Holder | None = None
-        mine = True
-        try:
-            holder = _holder(self.folder / LOCK)
-            mine = holder.take(offset)
-        except OSError as error:
-            self._note(f"{self.folder} has no locks ({cause(error)}): two runs there would not know of each other.")
-            holder = None
-        try:
+        with ExitStack() as stack:
+            try:
+                mine = stack.enter_context(held(self.folder, self._name(target)))
+            except OSError as error:
+                mine = True
+                self._go_without_locks(error)
             yield mine
-        finally:
-            if holder and mine:
-                holder.release(offset)
+
+    def _go_without_locks(self, error: OSError) -> None:
+        """Tell that the folder has no locks; raise UsageError if another run seems to write there."""
+        if self._alone or self._asked_for_others:
+            return
+        self._asked_for_others = True
+        with suppress(OSError):  # where no file can be made, nobody else makes one
+            self._writer.begin()
+        no_locks = f"{self.folder} has no locks ({cause(error)})"
+        if others := self._writer.others():
+            raise UsageError(
+                f"{no_locks}, and {others[-1]} is of another run, which may be at work there: two would make the same "
+                "pictures and could lose results. Wait until it has ended; if it was killed, say --alone."
+            )
+        self._note(f"{no_locks}: two runs there would not know of each other.")
 
     def _name(self, target: Path) -> str:
         """Return the path from the folder to `target`, the same whatever the locale: its bytes, taken as UTF-8."""
-        return _portable(Path(os.path.relpath(target, self.folder)))
+        return portable(Path(os.path.relpath(target, self.folder)))
 
     def _digest(self, target: Path, name: str, status: os.stat_result) -> str | None:
         """Return the sha256 of the file at `target`, None where it cannot be read."""
@@ -278,51 +255,56 @@ class Journal:
     def _read(self) -> tuple[int, int]:
         """Take in what was written since the last time; return how many lines are unreadable, and of a later version.
 
+        Lines of the journal come first, because they are older. A writer's file that is gone was put together with it
+        meanwhile, so that the journal is read once more.
+        """
+        unreadable = later = 0
+        paths = [self.path, *writers(self.folder)]
+        self._ends = {path: end for path, end in self._ends.items() if path in paths}
+        for path in paths:
+            try:
+                counts = self._read_file(path)
+            except (FileNotFoundError, NotADirectoryError):
+                self._ends.pop(path, None)
+                if path != self.path and paths[-1] != self.path:
+                    paths.append(self.path)
+            except OSError as error:
+                self._note(f"{path} cannot be read ({cause(error)}): results told of there are left alone.")
+            else:
+                unreadable, later = unreadable + counts[0], later + counts[1]
+        return unreadable, later
+
+    def _read_file(self, path: Path) -> tuple[int, int]:
+        """Take in what was written to one file since the last time, as `_read`. Raises OSError.
+
         A last line that does not end yet is read again the next time.
         """
         unreadable = later = 0
-        try:
-            with self.path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < self._end:
-                    self._end = 0  # somebody began it anew
-                file.seek(self._end)
-                for text in file:
-                    whole = text.endswith(b"\n")
-                    self._end += len(text) if whole else 0
-                    match None if text.isspace() else _parsed(text):
-                        case None:
-                            self._cut_short = not whole and _is_cut_short(text)
-                            unreadable += not (text.isspace() or _is_cut_short(text))
-                        case int():
-                            later += 1
-                        case name, line:
-                            lines = self._lines.setdefault(name, [])
-                            if line not in lines:
-                                lines.append(line)
-                                if self._since is not None:
-                                    self._since.add(name)
-                    if not whole:
-                        # Further on would be its rest, if another process has written that by now: no line of its own.
-                        break
-        except (FileNotFoundError, NotADirectoryError):
-            self._end = 0
-        except OSError as error:
-            self._note(f"{self.path} cannot be read ({cause(error)}): results told of there are left alone.")
+        with path.open("rb") as file:
+            end = self._ends.get(path, 0)
+            if os.fstat(file.fileno()).st_size < end:
+                end = 0  # somebody began it anew
+            file.seek(end)
+            for text in file:
+                whole = text.endswith(b"\n")
+                end += len(text) if whole else 0
+                match None if text.isspace() else parsed(text):
+                    case None:
+                        self._cut_short[path] = not whole and is_cut_short(text)
+                        unreadable += not (text.isspace() or is_cut_short(text))
+                    case int():
+                        later += 1
+                    case name, line:
+                        lines = self._lines.setdefault(name, [])
+                        if line not in lines:
+                            lines.append(line)
+                            if self._since is not None:
+                                self._since.add(name)
+                if not whole:
+                    # Further on would be its rest, if it has been written by now: no line of its own.
+                    break
+            self._ends[path] = end
         return unreadable, later
-
-    def _append(self, text: bytes) -> None:
-        """Add a line, in one write, and sync it; a line that was cut short before it is ended first."""
-        if not self.path.exists():
-            # So that the folder's entry is on disk too. Another process may be faster, which is as good.
-            with suppress(OutputUnwritable), replacing(self.path):
-                pass
-        with self.path.open("a+b", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            # Another process's line can be half visible here: then ours comes after an empty one, which is passed over.
-            file.seek(max(size - 1, 0))
-            cut_short = file.read(1) not in (b"", b"\n")
-            file.write(b"\n" * cut_short + text + b"\n")
-            sync(file.fileno())
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -332,129 +314,3 @@ class Journal:
 def _agree(wanted: Key, made: Key) -> bool:
     """Return whether what was made is what is wanted; wanted weights that are not known are any."""
     return wanted == made or (not wanted.weights and wanted[:2] == made[:2])
-
-
-def _parsed(text: bytes) -> tuple[str, Line] | int | None:
-    """Return the output's name and the line that `text` is, a later version's number, or None for anything else."""
-    try:
-        about = json.loads(text.decode("ascii"))
-        version = about["v"]
-        if type(version) is int and version > FORMAT:
-            return version
-        key = Key(about["input"], sys.intern(about["settings"]), sys.intern(about["weights"]))
-        line = Line(key, about["sha256"], about["bytes"], about["mtime_ns"], seconds=about.get("seconds", 0.0))
-        name = about["output"]
-    except (ValueError, TypeError, LookupError, RecursionError):
-        return None
-    made = _made_from_json(about)
-    if made is None or {str} != {*map(type, (name, *key, line.sha256))}:
-        return None
-    if {int} != {*map(type, (version, line.bytes, line.mtime_ns))} or type(line.seconds) not in (int, float):
-        return None
-    return (name, line._replace(made=made)) if version == FORMAT else None
-
-
-def _is_cut_short(text: bytes) -> bool:
-    """Return whether `text` is the beginning of a line, as a killed run or a power cut leaves it: NULs may follow."""
-    told = text.rstrip(b"\n").rstrip(b"\0")
-    if len(told) <= len(_BEGINNING):
-        return bool(told) and _BEGINNING.startswith(told)
-    return told.startswith(_BEGINNING) and not told.endswith(b"}")
-
-
-def _made_as_json(made: Made) -> dict[str, Any]:
-    """Return the fields of a line that tell how a result was made, without those that are empty."""
-    fields = {"source": made.path, "source_from_here": made.from_here, "tags": made.tags}
-    return {name: value for name, value in fields.items() if value not in ("", None)}
-
-
-def _made_from_json(about: dict[str, Any]) -> Made | None:
-    """Return what `_made_as_json` gave, or None for anything else."""
-    path, from_here, tags = about.get("source", ""), about.get("source_from_here", ""), about.get("tags")
-    if type(path) is not str or type(from_here) is not str:
-        return None
-    if tags is not None and not (type(tags) is list and all(type(tag) is str for tag in tags)):
-        return None
-    return Made(path, from_here, None if tags is None else tuple(tags))
-
-
-def _portable(path: Path) -> str:
-    """Return `path`, the same whatever the locale: its bytes, taken as UTF-8."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "surrogateescape")
-
-
-def _local(path: str) -> Path:
-    """Return the path that `_portable` told of."""
-    return Path(os.fsdecode(path.encode("utf-8", "surrogateescape")))
-
-
-class _Holder:
-    """This process's one descriptor of a lock file, and the bytes of it that it has locked.
-
-    One, because POSIX drops all locks of a process when it closes any descriptor of the file; and with a set, because
-    POSIX grants a process what it has already. A byte stands for a target: two that share one only wait for each other.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        status = os.fstat(descriptor)
-        self.identity = status.st_dev, status.st_ino
-        self._descriptor = descriptor
-        self._offsets: set[int] = set()
-
-    def take(self, offset: int) -> bool:
-        """Lock the byte at `offset`; return False where it is locked. Raises OSError where there are no locks."""
-        if offset in self._offsets:
-            return False
-        try:
-            _lock(self._descriptor, offset)
-        except OSError as error:
-            self._close_unless_needed()
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                return False
-            raise
-        self._offsets.add(offset)
-        return True
-
-    def release(self, offset: int) -> None:
-        """Unlock the byte at `offset`."""
-        _unlock(self._descriptor, offset)
-        self._offsets.remove(offset)
-        self._close_unless_needed()
-
-    def _close_unless_needed(self) -> None:
-        if not self._offsets:
-            del _holders[self.identity]
-            os.close(self._descriptor)
-
-
-_holders: dict[tuple[int, int], _Holder] = {}  # by device and inode, whatever the folder is called
-
-
-def _holder(path: Path) -> _Holder:
-    """Return what this process holds of the lock file at `path`, which is made where it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        status = path.stat()
-        if found := _holders.get((status.st_dev, status.st_ino)):
-            return found
-    holder = _Holder(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
-    return _holders.setdefault(holder.identity, holder)
-
-
-if sys.platform == "win32":
-
-    def _lock(descriptor: int, offset: int) -> None:
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
-    def _unlock(descriptor: int, offset: int) -> None:
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-else:
-
-    def _lock(descriptor: int, offset: int) -> None:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
-
-    def _unlock(descriptor: int, offset: int) -> None:
-        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import replacing
-from .journal import Key
+from .lines import Key
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,12 +7,14 @@ it has been read.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ..errors import OutputUnwritable
 from ..records import latents
+from ..records.journal import Journal
 from .begin import InProgress, begin
 from .finish import finish
 from .outcome import Outcome, Watch, busy_outcome, raise_if_disk_full
@@ -33,6 +35,7 @@ def run(
     fingerprint: Callable[[], str],
     watch: Watch,
     foreseen: "Mapping[Path, Forecast] | None" = None,
+    open_journal: Callable[[Path], Journal] | None = None,
 ) -> Iterator[Outcome]:
     """Restore every job's picture and yield the Outcomes in order, each as soon as it is known.
 
@@ -47,11 +50,13 @@ def run(
     load: loads the model; called once, when the first picture that needs it was read and its path was checked.
     fingerprint: gives the fingerprint of the weights.
     foreseen: forecasts by source; they learn from the time that the pictures took.
+    open_journal: gives the journal of a folder; None: one that this process writes.
 
     Raises what would make every picture fail: UsageError, WeightsError, ResourcesError, and whatever `load` raises.
     """
     busy: list[Job] = []
-    with _Queue(Session(request, load, fingerprint, watch, foreseen or {})) as queue:
+    open_journal = open_journal or partial(Journal.open, alone=request.alone)
+    with _Queue(Session(request, load, fingerprint, watch, foreseen or {}, open_journal)) as queue:
         for outcome in chain(queue.restore(jobs, busy), queue.restore(busy)):
             yield outcome
             raise_if_disk_full(outcome)
@@ -60,7 +65,7 @@ def run(
 class _Queue:
     """The pictures that were begun and not finished, and the Outcomes that wait behind them, in order.
 
-    A context manager: at its end no claim is held, however it ends.
+    A context manager: at its end no claim is held and the journals are closed, however it ends.
     """
 
     def __init__(self, session: Session) -> None:
@@ -74,6 +79,7 @@ class _Queue:
         for entry in self._waiting:
             if isinstance(entry, InProgress):
                 entry.claim.close()
+        self._session.close()
 
     def restore(self, jobs: Iterable[Job], busy: list[Job] | None = None) -> Iterator[Outcome]:
         """Yield the Outcomes of the jobs' pictures, in order.

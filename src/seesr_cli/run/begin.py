@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from .. import image
 from ..errors import OutputUnwritable, PictureError
 from ..records import latents, provenance, sidecar
-from ..records.journal import STREAM, Found, Line
+from ..records.journal import Found
+from ..records.lines import STREAM, Line
 from ..settings import Settings
 from ..sizes import result_size
 from .foresee import check_pixels
@@ -92,7 +93,7 @@ def _open(session: Session, job: Job, claim: ExitStack) -> InProgress | Outcome 
     # 2. Claim the path of the result, and leave a result alone that is there already.
     if job.target is not None:
         _prepare_folder(session, job, job.target)
-        journal = session.journal(job.source, job.target)
+        journal = session.journal(job)
         if not claim.enter_context(journal.claim(job.target)):
             return None
         tagged, found = find_result(session, job, job.target, tagged)

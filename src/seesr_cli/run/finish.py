@@ -110,7 +110,7 @@ def _write(session: Session, begun: InProgress, result: _Result) -> Outcome:
             return _done_outcome(job, result, notes, stream.getvalue())
 
     result = _write_sidecar(session, job, result)
-    journal, key = session.journal(job.source, job.target), session.result_key(job, begun.tagged)
+    journal, key = session.journal(job), session.result_key(job, begun.tagged)
     # Asked once more: hours may have passed, and what a person put there meanwhile is theirs.
     replaced = session.request.overwrite or session.find(job, job.target, begun.tagged).state == "stale"
     with replacing(job.target, replaced) as file:

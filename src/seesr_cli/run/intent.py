@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from .. import image
 from ..errors import PictureError
 from ..records import provenance
-from ..records.journal import Key, Line
+from ..records.journal import Journal
+from ..records.lines import Key, Line
 from .begin import find_result, says_made_from, tags_given
 from .inputs import read_bytes
 from .outcome import Watch
@@ -56,7 +57,7 @@ def intents(jobs: Sequence[Job], request: Request, fingerprint: Callable[[], str
     def load() -> "Upscaler":
         raise RuntimeError("A dry run loads no model.")
 
-    session = Session(request, load, fingerprint, _Nobody(), {})
+    session = Session(request, load, fingerprint, _Nobody(), {}, Journal.open)
     for job in jobs:
         try:
             yield Intent(job, intent(session, job))

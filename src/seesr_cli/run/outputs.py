@@ -35,6 +35,16 @@ class Job:
     kind: Format
 
     @property
+    def folder(self) -> Path | None:
+        """Folder that the person named, for the results or for the pictures, whose journal tells of the result."""
+        if self.target is None:
+            return None
+        folder, inner = self.target.parent, self.source.relative.parent.parts
+        if inner and folder.parts[-len(inner) :] == inner:  # not so if one file was named for the result
+            return folder.parents[len(inner) - 1]
+        return folder
+
+    @property
     def sidecar(self) -> Path | None:
         """Longest path of a sidecar of the result; None if the result goes to stdout."""
         return None if self.target is None else self.target.with_suffix(".json")

@@ -25,6 +25,7 @@ class Request:
     max_pixels: most pixels of one result.
     batch_size: most tiles, of one picture or several, in one call of the networks; None: as many as memory holds, or
         as many as `like` had.
+    alone: whether the person vouches that no other run writes into the folder, which matters where it has no locks.
     graphs: whether predictions are recorded as CUDA graphs and replayed.
     """
 
@@ -42,4 +43,5 @@ class Request:
     keep_time: bool = False
     max_pixels: int = MAX_PIXELS
     batch_size: int | None = None
+    alone: bool = False
     graphs: bool = False

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import WeightsMissing
 from ..files import sweep
-from ..records.journal import JOURNAL, Found, Journal, Key
-from .inputs import InputFile
+from ..records.journal import Found, Journal
+from ..records.lines import Key
 from .outcome import Watch
 from .outputs import Job
 from .request import Request
@@ -46,6 +46,7 @@ class Session:
     request: what is asked for every picture.
     watch: listener that is told of the progress.
     forecasts: by source; they learn from the time that the pictures took.
+    open_journal: gives the journal of a folder.
     loading_seconds: time spent on loading the model so far.
     """
 
@@ -56,6 +57,7 @@ class Session:
         fingerprint: Callable[[], str],
         watch: Watch,
         forecasts: "Mapping[Path, Forecast]",
+        open_journal: Callable[[Path], Journal],
     ) -> None:
         self.request = request
         self.watch = watch
@@ -63,6 +65,7 @@ class Session:
         self.loading_seconds = 0.0
         self._load = load
         self._fingerprint = fingerprint
+        self._open_journal = open_journal
         self._upscaler: Upscaler | None = None
         self._journals: dict[Path, Journal] = {}
         self._above: dict[Path, Journal | None] = {}
@@ -85,14 +88,17 @@ class Session:
             return self._fingerprint()
         return ""
 
-    def journal(self, source: InputFile, target: Path) -> Journal:
-        """Return the journal of the folder that the person named, for the results or for the pictures."""
-        folder, inner = target.parent, source.relative.parent.parts
-        if inner and folder.parts[-len(inner) :] == inner:  # not so if one file was named for the result
-            folder = folder.parents[len(inner) - 1]
-        if folder not in self._journals:
-            self._journals[folder] = Journal.open(folder)
-        return self._journals[folder]
+    def journal(self, job: Job) -> Journal:
+        """Return the journal that tells of the job's result, which goes to a file."""
+        assert job.folder is not None
+        if job.folder not in self._journals:
+            self._journals[job.folder] = self._open_journal(job.folder)
+        return self._journals[job.folder]
+
+    def close(self) -> None:
+        """End writing the journals."""
+        for journal in self._journals.values():
+            journal.close()
 
     def find(self, job: Job, target: Path, tagged: TaggedInput) -> Found:
         """Return what is at `target`, the path of the job's result.
@@ -101,7 +107,7 @@ class Session:
         tree: so journals of the folders above are asked, too.
         """
         key, source = self.result_key(job, tagged), None if job.source.stream else job.source.path
-        own = self.journal(job.source, target)
+        own = self.journal(job)
         found = own.find(target, key, source)
         if found.state == "foreign":
             for other in self._journals_above(target, own):
@@ -116,7 +122,7 @@ class Session:
             if folder == mine:
                 continue
             if folder not in self._above:
-                self._above[folder] = Journal.open(folder) if (folder / JOURNAL).is_file() else None
+                self._above[folder] = Journal.open(folder) if Journal.is_in(folder) else None
             if (journal := self._above[folder]) is not None:
                 yield journal
 

@@ -1,44 +1,38 @@
 """Divide one run among several processes, which take pictures from one queue.
 
 Each worker has a device, or its part of the cores. It asks for its next picture when it has finished one, and runs it
-through `batch.run`. What it tells is passed on to the report in the first process. Workers are processes, not threads,
-because a picture is thousands of short calls from Python, for which threads would wait on each other.
+through `batch.run`. What it tells is passed on to the report in the first process, which holds the claims and writes
+the journal. Workers are processes, not threads, because a picture is thousands of short calls from Python, for which
+threads would wait on each other.
 """
 
 import multiprocessing
-import os
 import pickle
 import signal
-import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import ResourcesError, SeesrError, WeightsMissing
+from ..errors import ResourcesError, WeightsMissing
 from ..files import sweep
-from ..machine.imports import uncollected
 from ..machine.share import Worker
-from . import batch
+from ..records.journal import Journal
+from .afar import work
 from .inputs import read_bytes
-from .outcome import Outcome, Watch
+from .outcome import Outcome, Watch, busy_outcome
 from .outputs import Job
 from .request import Request
 
 if TYPE_CHECKING:
     from ..forecast.estimate import Forecast
-    from ..restore.upscaler import Upscaler
 
 PATIENCE = 10
 """Seconds that a worker gets to end after SIGTERM, before it is killed."""
-
-TELLING_SECONDS = 0.2
-"""Between two messages about the progress within a phase."""
 
 
 @dataclass
@@ -81,7 +75,7 @@ def run(
             for pipe in wait(list(going.hands)):
                 assert isinstance(pipe, Connection)
                 yield from going.hear(pipe)
-        if going.queue:
+        if going.left:
             raise ResourcesError(
                 "Every process of this run was ended from outside before it had done a picture; there may be too "
                 "little memory for so many: use fewer --jobs."
@@ -112,7 +106,10 @@ class _Going:
         foreseen: "Mapping[Path, Forecast]",
         queue: deque[Job],
     ) -> None:
-        self.queue = queue
+        self._queue = queue
+        self._busy: deque[Job] = deque()  # that another run was at work on; tried once more when the queue is empty
+        self._claims: dict[Path, ExitStack] = {}  # by source, of what is given out
+        self._journals: dict[Path, Journal] = {}
         self.hands: dict[Connection, _Hand] = {}
         self._context = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
         self._request = request
@@ -122,11 +119,16 @@ class _Going:
         self._foreseen = foreseen
         self._noted: set[str] = set()
 
+    @property
+    def left(self) -> bool:
+        """Whether there are pictures that nobody is at work on."""
+        return bool(self._queue or self._busy)
+
     def start(self, worker: Worker) -> None:
         """Start one more worker."""
         here, there = self._context.Pipe()
         arguments = (worker, self._request, self._weights, self._fingerprint, there)
-        process = self._context.Process(target=_work, args=arguments, daemon=True)
+        process = self._context.Process(target=work, args=arguments, daemon=True)
         # Ctrl-C reaches all processes of a terminal. This one must report and end the others, so they ignore it.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -146,23 +148,28 @@ class _Going:
             return
         match kind:
             case "next":
-                self._give(pipe, hand)
+                yield from self._give(pipe, hand)
             case "outcome":
                 outcome: Outcome = told[0]
                 hand.jobs = [job for job in hand.jobs if job.source.path != outcome.source]
                 hand.useful = True
+                self._claims.pop(outcome.source).close()
                 yield outcome
+            case "line":
+                folder, text = told
+                self._journals[folder].keep(text)
+                self._tell_notes()
+                with suppress(ConnectionError):
+                    pipe.send("go")
             case "error":
                 raise told[0]
             case "note":
-                if told[0] not in self._noted:  # every worker reads the same journal
-                    self._noted.add(told[0])
-                    self._watch.note(told[0])
+                self._note(told[0])
             case _:
                 getattr(self._watch, kind)(*told)
 
     def stop(self) -> None:
-        """End all workers, and delete their part files."""
+        """End all workers, delete their part files, and close the journals."""
         for hand in self.hands.values():
             hand.process.terminate()
         for hand in self.hands.values():
@@ -171,15 +178,53 @@ class _Going:
             hand.process.join()
         for folder in {job.target.parent for hand in self.hands.values() for job in hand.jobs if job.target}:
             sweep(folder)
+        for claim in self._claims.values():
+            claim.close()
+        for journal in self._journals.values():
+            journal.close()
 
-    def _give(self, pipe: Connection, hand: _Hand) -> None:
-        job = self.queue.popleft() if self.queue else None
+    def _give(self, pipe: Connection, hand: _Hand) -> Iterator[Outcome]:
+        """Give the worker its next picture; yield the Outcomes of pictures that another run is still at work on."""
+        job = None
+        while job is None and (self._queue or self._busy):
+            again = not self._queue
+            job = self._busy.popleft() if again else self._queue.popleft()
+            if not self._claimed(job):
+                if again:
+                    yield busy_outcome(job)
+                else:
+                    self._busy.append(job)
+                job = None
         if job is not None:
             hand.jobs.append(job)
             if job.source.stream:  # a worker has no stdin, and no pipe that was opened here
                 job = replace(job, source=job.source._replace(content=read_bytes(job.source)))
         with suppress(ConnectionError):  # it has ended: `_ended` sees to its jobs when its pipe is read
             pipe.send(job and (job, self._foreseen.get(job.source.path)))
+
+    def _claimed(self, job: Job) -> bool:
+        """Claim the path of the job's result, and return whether that could be done."""
+        assert job.folder is not None  # what goes to stdout is one picture
+        assert job.target is not None
+        if job.folder not in self._journals:
+            self._journals[job.folder] = Journal.open(job.folder, self._request.alone)
+        with ExitStack() as claim:
+            mine = claim.enter_context(self._journals[job.folder].claim(job.target))
+            self._tell_notes()
+            if mine:
+                self._claims[job.source.path] = claim.pop_all()
+        return mine
+
+    def _tell_notes(self) -> None:
+        for journal in self._journals.values():
+            for note in journal.notes:
+                self._note(note)
+
+    def _note(self, text: str) -> None:
+        """Tell a sentence once: every worker reads the same journals."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._watch.note(text)
 
     def _ended(self, pipe: Connection, hand: _Hand) -> Iterator[Outcome]:
         """Close a worker that has ended; yield failures of the jobs that it leaves, and start another if needed."""
@@ -189,10 +234,11 @@ class _Going:
         if hand.process.exitcode == 0:
             return
         for job in hand.jobs:
+            self._claims.pop(job.source.path).close()
             yield Outcome(job.source.path, "failed", 0.0, job.target, _lost(job, hand.process.exitcode))
         for folder in {job.target.parent for job in hand.jobs if job.target}:
             sweep(folder)
-        if hand.useful and self.queue:
+        if hand.useful and self.left:
             self.start(hand.worker)
 
 
@@ -205,87 +251,3 @@ def _lost(job: Job, code: int | None) -> str:
         f"{job.source.path}: the process at work on it was ended from outside ({how}), as systems do that are short of "
         "memory: run the same command again, with fewer --jobs if it is the memory."
     )
-
-
-# --- what happens in a worker -------------------------------------------------------------------------------------
-
-
-class _Afar:
-    """A Watch that passes everything on to the report in the first process."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self._told = 0.0
-
-    def started(self, source: Path, target: Path | None) -> None:
-        self._pipe.send(("started", source, target))
-
-    def loading(self, what: str) -> None:
-        self._pipe.send(("loading", what))
-
-    def stepped(self, source: Path, done: int, total: int) -> None:
-        self._pipe.send(("stepped", source, done, total))
-
-    def advanced(self, source: Path, phase: str, done: int, total: int) -> None:
-        if done in (0, total) or time.monotonic() - self._told >= TELLING_SECONDS:
-            self._told = time.monotonic()
-            self._pipe.send(("advanced", source, phase, done, total))
-
-    def note(self, text: str) -> None:
-        self._pipe.send(("note", text))
-
-
-def _work(worker: Worker, request: Request, weights: Path | None, fingerprint: str, pipe: Connection) -> None:
-    """Restore the pictures that come through the pipe, until there are no more or the pipe is closed."""
-    foreseen: dict[Path, Forecast] = {}
-
-    def queue() -> Iterator[Job]:
-        while True:
-            pipe.send(("next",))
-            if (given := pipe.recv()) is None:
-                return
-            job, forecast = given
-            if forecast is not None:
-                foreseen[job.source.path] = forecast
-            yield job
-
-    try:
-        for outcome in batch.run(
-            queue(), request, loader(worker, request, weights), lambda: fingerprint, _Afar(pipe), foreseen
-        ):
-            pipe.send(("outcome", replace(outcome, error=_told(outcome.error))))
-    except (EOFError, ConnectionError):
-        return
-    except Exception as error:
-        pipe.send(("error", _told(error)))
-
-
-def loader(worker: Worker, request: Request, weights: Path | None) -> "Callable[[], Upscaler]":
-    """Return a function that loads the model of a run for one worker."""
-
-    def load() -> "Upscaler":
-        with uncollected():
-            import torch
-
-            from ..machine.device import keep_to
-            from ..restore.upscaler import Upscaler
-
-        keep_to(worker.threads)
-        if request.like is not None and request.like.threads is not None:
-            torch.set_num_threads(min(request.like.threads, os.cpu_count() or 1))  # rounding depends on it
-        upscaler = Upscaler.load(request.model, weights, worker.device, request.dtype, worker.share)
-        upscaler.sampler.switches = replace(upscaler.sampler.switches, graphs=request.graphs)
-        return upscaler
-
-    return load
-
-
-def _told(error: Exception | None) -> Any:
-    """Return the error as one that can be pickled, with its traceback as a note."""
-    if error is None:
-        return None
-    told = (
-        type(error)(str(error)) if isinstance(error, SeesrError) else RuntimeError(f"{type(error).__name__}: {error}")
-    )
-    told.add_note("".join(traceback.format_exception(error)).rstrip())
-    return told
