@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -85,6 +85,15 @@ To = Annotated[
         rich_help_panel=TEST_SET,
     ),
 ]
+EngineName = Annotated[
+    Literal["own", "pyiqa"],
+    typer.Option(
+        "--engine",
+        help="What computes the metrics: this program, or an installed pyiqa, called as the papers call it. "
+        + options.default("own"),
+        show_default=False,
+    ),
+]
 Weights = Annotated[
     Path | None,
     typer.Option(
@@ -103,6 +112,7 @@ def evaluate(
     source: Input = None,
     against: Against = None,
     metrics: Metrics = "fast",
+    engine_name: EngineName = "own",
     csv: Csv = None,
     out: Out = None,
     set_name: SetName = None,
@@ -133,8 +143,10 @@ def evaluate(
             raise UsageError("--set brings its own pictures: leave RESULTS, --reference and --input out.")
         there = frozenset({"result", *given})
     names, notes = protocol.chosen(metrics, there)
+    own = engine_name == "own"
     if set_name is not None:
-        _networks(names, weights, yes, quiet)  # before hours of restoring
+        if own:
+            _networks(names, weights, yes, quiet)  # before hours of restoring
         results = to or Path(f"{set_name}-{model}")
         source, reference = restored(
             set_name, model, results, weights=weights, device=device, yes=yes, quiet=quiet, debug=debug
@@ -143,20 +155,26 @@ def evaluate(
         raise UsageError("There is nothing to measure: name a folder of results, or a test set with --set.")
     pairs = pair(results, reference, source, against)
     names, more = protocol.enough(names, metrics, len(pairs))
-    learned, folder = _networks(names, weights, yes, quiet)
+    learned, folder = _networks(names, weights, yes, quiet) if own else ([], None)
 
     from ..evaluate import summary
-    from ..evaluate.measure import measure
+    from ..evaluate.measure import Engine, measure
     from ..evaluate.testsets import SETS
     from ..files import replacing
     from ..machine.available import cores
+    from ..machine.device import choose
     from ..report import evaluation
     from ..report.screen import complain
 
-    engine, checksums = None, {}
-    if folder is not None:
+    engine: Engine | None = None
+    pyiqa, checksums = None, {}
+    if not own:
+        from ..evaluate.published import LICENCE, Pyiqa
+
+        engine = pyiqa = Pyiqa(names, choose(device).device)
+        more += (LICENCE,)
+    elif folder is not None:
         from ..evaluate.paper.load import Learned, checksums_of
-        from ..machine.device import choose
 
         engine, checksums = Learned(learned, folder, choose(device).device), checksums_of(learned, folder)
     notes += more
@@ -171,9 +189,9 @@ def evaluate(
             complain(text)
         for text in () if quiet else one.notes:
             evaluation.note(text)
-    wholes = summary.of_folders(measured)
+    wholes = summary.of_folders(measured) if pyiqa is None else summary.of_paths(measured, pyiqa.fid)
     published = SETS[set_name] if set_name is not None else None
-    content = summary.document(measured, names, wholes, notes, checksums, published)
+    content = summary.document(measured, names, wholes, notes, checksums, published, pyiqa.version if pyiqa else None)
     if out is not None:
         with replacing(out, overwrite=True) as file:
             file.write(json.dumps(content, indent=1, allow_nan=False).encode())

@@ -4,8 +4,9 @@ import csv
 import io
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,19 @@ def of_folders(measured: Sequence[Measured]) -> dict[str, Whole]:
     return {"fid": Whole(found, distance(np.stack(rivals), references) if len(rivals) == len(rows) else None)}
 
 
+def of_paths(
+    measured: Sequence[Measured], fid: Callable[[Sequence[Path], Sequence[Path]], float | None]
+) -> dict[str, Whole]:
+    """Return FID by its name, where `fid` finds it for the paths of results and references."""
+    pairs = [one.pair for one in measured if one.pair.reference is not None]
+    references = [pair.reference for pair in pairs if pair.reference is not None]
+    found = fid([pair.result for pair in pairs], references) if pairs else None
+    if found is None:
+        return {}
+    rivals = [pair.against for pair in pairs if pair.against is not None]
+    return {"fid": Whole(found, fid(rivals, references) if len(rivals) == len(pairs) else None)}
+
+
 def values_of(measured: Sequence[Measured], metric: str) -> list[float]:
     """Return a metric of every picture that has it."""
     return [one.values[metric] for one in measured if metric in one.values]
@@ -55,17 +69,20 @@ def document(
     notes: Sequence[str],
     weights: Mapping[str, str],
     published: TestSet | None = None,
+    pyiqa: str | None = None,
 ) -> dict[str, Any]:
     """Return all that was measured, for JSON; what is infinite or was not measured is None.
 
     wholes: metrics of the folders. weights: sha256 of the networks' files, by name. published: the set, if it is one.
+    pyiqa: its version, where it measured.
     """
     means = {metric: mean(values_of(measured, metric)) for metric in metrics}
     means |= {metric: whole.results for metric, whole in wholes.items()}
     content: dict[str, Any] = {
         "protocol": PROTOCOL,
         "versions": {"seesr": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "numpy", "pillow")},
+        | {name: version(name) for name in ("torch", "numpy", "pillow")}
+        | ({"pyiqa": pyiqa} if pyiqa else {}),
         "weights": dict(weights),
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": 0.95},
         "metrics": {name: METRICS[name]._asdict() for name in metrics},
