@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import errno
+import json
 import os
 import secrets
 import sys
@@ -44,6 +45,16 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write `content` as JSON to `path`, whole or not at all, and make its folder. Raises OutputUnwritable."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputUnwritable(unwritable(path, error)) from error
+    with replacing(path, overwrite=True) as file:
+        file.write(json.dumps(content, indent=1).encode())
 
 
 def part_beside(path: Path) -> Path:
@@ -134,7 +145,7 @@ def unwritable(path: Path, error: OSError) -> str:
             return f"{path} cannot be written ({cause(error)}): choose another place with -o."
 
 
-def cause(error: OSError | ValueError) -> str:
+def cause(error: BaseException) -> str:
     """Return what the system said of `error`, without numbers and names."""
     return getattr(error, "strerror", None) or str(error)
 

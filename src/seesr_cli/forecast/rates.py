@@ -1,14 +1,14 @@
 """How fast this device works: remembered from what real pictures took; not known before the first one."""
 
 import json
-import os
 import platform
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ..files import cache_folder
+from ..errors import OutputUnwritable
+from ..files import cache_folder, write_json
 from ..machine.device import Place
 
 Source = Literal["measured here in earlier runs", "known after the first step", "measured in this run"]
@@ -81,12 +81,8 @@ def remember(place: Place, model: str, used: Rates, expected: Parts, taken: Phas
         return rate / (1 - weight + weight * max(slower[part], 1e-9))
 
     content[key] = {part: moved(part, rate) for part, rate in used.parts._asdict().items()}
-    path = _path()
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part_file = path.with_name(f"{path.name}.{os.getpid()}.part")
-        part_file.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        part_file.replace(path)
+    with suppress(OutputUnwritable):
+        write_json(_path(), content)
 
 
 def _read() -> dict[str, dict[str, float]]:

@@ -91,7 +91,7 @@ def load_text_tower(model: Model, weights: Path, place: Place) -> "tuple[CLIPTok
 
     config = CLIPTextConfig.from_dict(read_json(find(weights, f"{model.base}/text_encoder/config.json")))
     file = network_file(weights, f"{model.base}/text_encoder/{TEXT}", place.dtype)
-    state = keys.published_text_tower(keys.text_tower(_safetensors(file)))
+    state = keys.published_text_tower(keys.text_tower(tensors(file)))
     tower = fill(lambda: CLIPTextModel(config), state, file, place, keys.text_tower, keys.published_text_tower)
     tower.embeddings.position_ids = torch.arange(config.max_position_embeddings, device=place.device).unsqueeze(0)
     vocabulary = find(weights, f"{model.base}/tokenizer/vocab.json")
@@ -113,7 +113,7 @@ def load_tagger(model: Model, weights: Path, place: Place) -> Tagger:
     """
     if slim := _slim(model, weights, place):
         config, labels = _tagger_sizes(model, weights)
-        return fill(lambda: Tagger(config, labels), _safetensors(slim), slim, place)
+        return fill(lambda: Tagger(config, labels), tensors(slim), slim, place)
     return load_published_tagger(model, weights, place)
 
 
@@ -256,10 +256,11 @@ def _check(expected: State, found: State, file: Path) -> None:
 def _diffusers_folder(weights: Path, folder: str, place: Place) -> tuple[dict[str, Any], Path, State]:
     config = read_json(find(weights, f"{folder}/config.json"))
     file = network_file(weights, f"{folder}/{DIFFUSION}", place.dtype)
-    return config, file, _safetensors(file)
+    return config, file, tensors(file)
 
 
-def _safetensors(path: Path) -> State:
+def tensors(path: Path) -> State:
+    """Return the tensors of a safetensors file, mapped from disk. Raises WeightsInvalid."""
     try:
         return load_file(path)
     except SafetensorError as problem:

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 
 from ..catalogue import Model
-from ..errors import WeightsMissing
+from ..errors import OutputUnwritable, WeightsMissing
+from ..files import write_json
 from . import find, places
 from .shelf import Memory, Record, Shelf, default, sha256
 
@@ -100,10 +100,6 @@ class _Known:
 
     def keep(self) -> None:
         """Remember for the next run what was read; where that cannot be written, the next run reads again."""
-        if not self._changed:
-            return
-        part = self._place.with_name(f"{self._place.name}.{os.getpid()}.part")
-        with suppress(OSError):
-            self._place.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps({name: record._asdict() for name, record in self._records.items()}))
-            part.replace(self._place)
+        if self._changed:
+            with suppress(OutputUnwritable):
+                write_json(self._place, {name: record._asdict() for name, record in self._records.items()})

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
 from ..wording import bytes_in_words
-from . import header, hub, status
+from . import hub, status
 from .lock import SLACK, File, Lock, Source
 from .shelf import MEMORY, Pin, Shelf, default, link, sha256
 
@@ -297,7 +297,7 @@ def _bring_from(source: Source, file: File, part: Path, wanted: Plan, resolved: 
         arrival = hub.fetch(remote.url, part, remote.size, with_token=True, on_bytes=counter)
     _check_arrival(file, arrival, expected, remote.etag)
     if file.tensors and not expected:
-        header.compare(arrival.part, wanted.lock.tensors(file))
+        check_tensors(arrival.part, wanted.lock.tensors(file))
     place = wanted.into.path(file.file)
     if wanted.linked:
         arrival.part.replace(blob)
@@ -312,6 +312,22 @@ def _bring_from(source: Source, file: File, part: Path, wanted: Plan, resolved: 
             )
         resolved[source.repository, file.sources[0].branch] = remote.commit
     wanted.into.record(file.file, arrival.sha256)
+
+
+def check_tensors(path: Path, expected: dict[str, list[int]]) -> None:
+    """Raise WeightsInvalid unless the safetensors file at `path` has the names and shapes of `expected`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  # no mapping
+    except SafetensorError as problem:
+        raise WeightsInvalid(f"{path}: not a whole safetensors file ({problem}); get it anew.") from None
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name):
+            held = f"is {found[name]}" if name in found else "is missing"
+            wanted = f"should be {expected[name]}" if name in expected else "is no part of the network"
+            raise WeightsInvalid(f"{path}: tensor '{name}' {held} and {wanted}; the file is another one, get it anew.")
 
 
 def _resolve(source: Source, wanted: Plan, resolved: Resolved) -> Source:

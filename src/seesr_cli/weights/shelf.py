@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ..errors import WeightsError, WeightsInvalid
+from ..errors import OutputUnwritable, WeightsError, WeightsInvalid
+from ..files import cause, write_json
 from .lock import File, Source
 
 MEMORY = ".seesr"
@@ -85,19 +86,23 @@ class Shelf:
     @contextmanager
     def changing(self) -> Iterator[Memory]:
         """Give the memory to be changed; it is written, whole or not at all, and one process at a time does so."""
-        folder = self.root / MEMORY
+        path = self.root / MEMORY / "state.json"
         with self.alone("state"):
             memory = self.memory()
             yield memory
-            part = folder / f"state.json{PART}"
             content = {
                 "files": {name: record._asdict() for name, record in sorted(memory.files.items())},
                 "pins": {name: pin._asdict() for name, pin in sorted(memory.pins.items())},
                 "accepted": sorted(set(memory.accepted)),
             }
             assert content.keys() == asdict(memory).keys()
-            part.write_text(json.dumps(content, indent=1), encoding="utf-8")
-            part.replace(folder / "state.json")
+            try:
+                write_json(path, content)
+            except OutputUnwritable as problem:
+                reason = cause(problem.__cause__ or problem)
+                raise WeightsError(
+                    f"{path} cannot be written ({reason}): make room and run it again, or choose another folder."
+                ) from problem
 
     @contextmanager
     def alone(self, name: str, wait: bool = True) -> Iterator[None]:
