@@ -96,12 +96,8 @@ class Result:
         bits = self._picture.bits if image.FORMATS[kind].deep else 8
         recipe = self.recipe._replace(kind=kind, quality=quality, bits=bits)
         sampled = self._restored.sampled
-        packet: bytes | None = provenance.embed(
-            self._picture.xmp, provenance.record(recipe, sampled.reading.tags, sampled.fitted.prompt)
-        )
-        notes: tuple[str, ...] = ()
-        if kind == "jpeg" and packet is not None and len(packet) > provenance.MOST_JPEG_XMP:
-            packet, notes = self._picture.xmp, ("A JPEG has no room for how the result was made.",)
+        record = provenance.record(recipe, sampled.reading.tags, sampled.fitted.prompt)
+        packet, notes = provenance.packet(self._picture.xmp, record, kind)
         with replacing(path, overwrite) as file:
             return notes + image.encode(file, replace(self._picture, xmp=packet), kind, quality)
 
@@ -155,23 +151,15 @@ class Upscaler:
         prepared = self._networks.prepare(given.pixels, asked, given.alpha)
         sampled = self._networks.sample(prepared, asked)
         developed = self._networks.develop(sampled.latent, prepared, asked)
-        device, dtype = self._networks.place
-        recipe = provenance.Recipe(
-            model=self._model.name,
-            settings=replace(asked, tile=sampled.tiling.side, overlap=sampled.tiling.overlap),
-            tags=tuple(tag.name for tag in sampled.reading.tags),
-            input_name=opened.name,
-            input_sha256=opened.sha256,
-            weights=self._fingerprint,
-            device=device,
-            dtype=dtype,
-            threads=self._networks.threads,
-            batch_size=sampled.call.tiles,
-            batch_place=sampled.call.place,
-            kind="png",
-            quality=None,
+        recipe = provenance.recipe_of(
+            self._networks,
+            sampled,
+            asked,
+            self._model.name,
+            self._fingerprint,
+            opened.name,
+            opened.sha256,
             bits=given.bits,
-            metadata="keep",
         )
         return Result(
             developed.pixels,

@@ -6,7 +6,7 @@ The record holds neither time nor folder, so a result that is made again is the 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 from xml.parsers import expat
@@ -18,7 +18,9 @@ from ..settings import Format, Metadata, ModelName, Settings, check_batch_size
 
 if TYPE_CHECKING:
     from ..restore.prompt import Prompt
+    from ..restore.sampled import Sampled
     from ..restore.tag import Tag
+    from ..restore.upscaler import Upscaler
 
 FORMAT = 1
 """Of the record; a version of ours that reads format N reads all before it."""
@@ -65,6 +67,40 @@ class Recipe(NamedTuple):
     metadata: Metadata
 
 
+def recipe_of(
+    upscaler: "Upscaler",
+    sampled: "Sampled",
+    settings: Settings,
+    model: ModelName,
+    weights: str | None,
+    input_name: str,
+    input_sha256: str,
+    kind: Format = "png",
+    quality: int | None = None,
+    bits: int = 8,
+    metadata: Metadata = "keep",
+) -> Recipe:
+    """Return how to make the result of `sampled` again; the other parameters are as in Recipe."""
+    device, dtype = upscaler.place
+    return Recipe(
+        model=model,
+        settings=replace(settings, tile=sampled.tiling.side, overlap=sampled.tiling.overlap),
+        tags=tuple(tag.name for tag in sampled.reading.tags),
+        input_name=input_name,
+        input_sha256=input_sha256,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        threads=upscaler.threads,
+        batch_size=sampled.call.tiles,
+        batch_place=sampled.call.place,
+        kind=kind,
+        quality=quality,
+        bits=bits,
+        metadata=metadata,
+    )
+
+
 def record(recipe: Recipe, tags: "Sequence[Tag]", prompt: "Prompt") -> dict[str, Any]:
     """Return the record of one result, ready for JSON.
 
@@ -86,6 +122,14 @@ def record(recipe: Recipe, tags: "Sequence[Tag]", prompt: "Prompt") -> dict[str,
         "batch_size": recipe.batch_size,
         "batch_place": recipe.batch_place,
     }
+
+
+def packet(xmp: bytes | None, record: Mapping[str, Any], kind: Format) -> tuple[bytes | None, tuple[str, ...]]:
+    """Return the packet `xmp` with `record` in it; a JPEG without room for both keeps `xmp`, and a note says so."""
+    whole = embed(xmp, record)
+    if kind == "jpeg" and len(whole) > MOST_JPEG_XMP:
+        return xmp, ("A JPEG has no room beside the picture's XMP for how it was made: --like cannot repeat it.",)
+    return whole, ()
 
 
 # --- in a packet -------------------------------------------------------------------------------------------------

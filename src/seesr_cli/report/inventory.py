@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..weights import pull, status
 from ..weights.shelf import Shelf
-from ..wording import bytes_in_words
+from ..wording import bytes_in_words, shortened
 
 _STATES = {
     "verified": ("verified", "green"),
@@ -58,7 +58,7 @@ class Bar:
         if progress.note and not self._quiet:
             (self._progress.console if self._progress else _console()).print(Text(progress.note), soft_wrap=True)
         if self._progress is not None:
-            name = _shortened(progress.file, 40)
+            name = shortened(progress.file, 40)
             self._progress.update(self._task, description=name, completed=progress.done, total=progress.total)
 
 
@@ -150,10 +150,6 @@ def _as_json(item: status.Item, shelf: Shelf) -> dict[str, object]:
         "path": str(shelf.path(file.file)),
         "sources": [str(source) for source in file.sources],
     }
-
-
-def _shortened(name: str, longest: int) -> str:
-    return name if len(name) <= longest else f"...{name[-longest + 3 :]}"
 
 
 def _console() -> Console:

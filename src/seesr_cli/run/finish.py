@@ -68,31 +68,25 @@ def _develop(session: Session, begun: InProgress) -> _Result:
     departs = consistency(written(finished, begun.job.kind, session.request.quality), pixels_of(picture)).as_record()
     record = _record(session, begun, begun.sampled) | {"consistency": departs}
     notes = begun.tagged.notes + picture.notes + begun.sampled.notes + developed.notes
-    packet = picture.xmp if session.request.metadata == "none" else provenance.embed(picture.xmp, record)
-    if begun.job.kind == "jpeg" and packet is not None and len(packet) > provenance.MOST_JPEG_XMP:
-        packet = picture.xmp
-        notes += ("A JPEG has no room beside the picture's XMP for how it was made: --like cannot repeat it.",)
+    packet = picture.xmp
+    if session.request.metadata != "none":
+        packet, more = provenance.packet(picture.xmp, record, begun.job.kind)
+        notes += more
     return _Result(replace(finished, xmp=packet), sizes, begun.sampled, record, notes)
 
 
 def _record(session: Session, begun: InProgress, sampled: "Sampled") -> dict[str, Any]:
     """Return the record of how the result is made, for metadata and sidecar."""
-    request, job, upscaler = session.request, begun.job, session.upscaler()
-    device, dtype = upscaler.place
-    like = request.like
-    recipe = provenance.Recipe(
-        model=request.model.name,
-        settings=replace(request.settings, tile=sampled.tiling.side, overlap=sampled.tiling.overlap),
-        tags=tuple(tag.name for tag in sampled.reading.tags),
+    request, job, like = session.request, begun.job, session.request.like
+    recipe = provenance.recipe_of(
+        session.upscaler(),
+        sampled,
+        request.settings,
+        request.model.name,
+        session.weights or None,
         # A file that was renamed since is the same file, and its result must be the same to the byte.
-        input_name=like.input_name if like and like.input_sha256 == begun.tagged.sha256 else job.source.path.name,
-        input_sha256=begun.tagged.sha256,
-        weights=session.weights or None,
-        device=device,
-        dtype=dtype,
-        threads=upscaler.threads,
-        batch_size=sampled.call.tiles,
-        batch_place=sampled.call.place,
+        like.input_name if like and like.input_sha256 == begun.tagged.sha256 else job.source.path.name,
+        begun.tagged.sha256,
         kind=job.kind,
         quality=request.quality,
         bits=begun.picture.bits if image.FORMATS[job.kind].deep else 8,
