@@ -9,7 +9,7 @@ from .settings import ModelName, Preset, Settings
 
 @dataclass(frozen=True)
 class Model:
-    """One model: what it is, where its files are under the weights folder, and the settings it was made for.
+    """One model: its name, the places of its files in the weights folder, and the settings it was made for.
 
     base: holds `text_encoder`, `tokenizer` and `vae`.
     unet: the UNet's folder; image_attention, where given, is the folder whose image attention is put into that UNet.
@@ -88,7 +88,9 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 
 
 def preset(name: Preset, model: Model) -> dict[str, Any]:
-    """Return what a preset sets for `model`: whatever any preset sets, where this one does not as the model has it.
+    """Return the settings that a preset changes for `model`.
+
+    A setting that only other presets change is the model's own.
 
     Raises UsageError for a model that does with fewer steps than the preset has.
     """

@@ -28,7 +28,7 @@ __all__ = ["OpenedPicture", "Result", "Settings", "Upscaler", "open_picture"]
 
 @dataclass(frozen=True)
 class OpenedPicture:
-    """A picture in memory, and what a result's record tells of where it came from.
+    """A picture in memory, with the origin that the record of its result tells.
 
     name: of its file, "" if it was none. sha256: of the file's bytes, else of the pixels.
     """

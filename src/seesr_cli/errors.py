@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code each thing ends with.
+"""The errors that users meet, each with its exit code.
 
     SeesrError               expected: shown as one sentence, no traceback
     ├── UsageError           2  a setting or an argument that cannot work
@@ -28,7 +28,7 @@ class SeesrError(Exception):
 
 
 class UsageError(SeesrError):
-    """A setting or an argument that cannot work, whatever the picture."""
+    """A setting or an argument is wrong for every picture."""
 
     exit_code = 2
 
@@ -44,7 +44,7 @@ class WeightsMissing(WeightsError):
 
 
 class WeightsInvalid(WeightsError):
-    """A file of the model is there and is not what it should be."""
+    """A file of the model is there, but damaged or another one."""
 
 
 class ResourcesError(SeesrError):

@@ -23,7 +23,7 @@ _PART = (".seesr-", ".part")
 
 @contextmanager
 def replacing(path: Path, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """Open a file that stands at `path`, whole and on disk, when the block has ended; if it fails, nothing does.
+    """Open a file that appears at `path`, whole and on disk, when the block ends without an error.
 
     Unless `overwrite`, a file that is at `path` by then is left as it is. Raises OutputUnwritable.
     """
@@ -121,7 +121,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync(descriptor: int) -> None:
-    """Have what was written on disk, where the file system knows such a thing: some network drives do not.
+    """Have the written bytes on disk, if the file system can: some network drives cannot.
 
     Raises OSError for what is wrong with the disk (EIO, ENOSPC and others).
     """
@@ -146,12 +146,12 @@ def unwritable(path: Path, error: OSError) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """Return what the system said of `error`, without numbers and names."""
+    """Return the system's words for `error`, without numbers and names."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def cache_folder() -> Path:
-    """Return the folder in which the program keeps what it can do without; it need not be there."""
+    """Return the folder for files that the program can make again; the folder need not exist."""
     if given := os.environ.get("XDG_CACHE_HOME"):
         folder = Path(given)
     elif sys.platform == "win32":

@@ -38,7 +38,7 @@ EXACT_SIZES = ("width", "height", "long_edge", "megapixels")
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the result for one picture, besides the weights; the defaults are the published ones.
+    """The settings that decide the result of one picture, besides the weights; defaults are the published ones.
 
     scale: output side / input side, 1 to 16.
     width, height, long_edge, megapixels: the size of the result in the place of the scale. Width and height together

@@ -57,7 +57,7 @@ def result_size(picture: Size, settings: Settings) -> Size:
 
 
 def sizes(picture: Size, settings: Settings, multiple: int = 8) -> Sizes:
-    """Return the sizes that a picture passes through under `settings`; `multiple`: what the networks divide.
+    """Return the sizes of a picture at each stage under `settings`; the networks need sides of multiples of `multiple`.
 
     The published sizes where a scale is asked for: a picture with a side below `process_size // scale` is first
     enlarged until its shorter side has that many pixels; then it is enlarged by the scale. A frame that would be padded

@@ -30,7 +30,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def printable(text: str | Path) -> str:
-    """Return `text` on one line, with escapes in the place of what a terminal would obey or cannot encode.
+    """Return `text` on one line, with escapes for all that a terminal would obey or cannot encode.
 
     Names of files may hold line breaks, escape sequences, and bytes that are no text (surrogates).
     """

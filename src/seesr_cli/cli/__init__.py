@@ -1,4 +1,4 @@
-"""The command `seesr`: what is typed becomes calls, and errors become a sentence and an exit code.
+"""The command `seesr`: it turns typed text into calls, and errors into a sentence and an exit code.
 
 Nothing here imports torch, numpy or Pillow before a command runs: `--help` and `--version` answer at once.
 """
@@ -76,7 +76,7 @@ def main() -> None:
     received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        """Stop what is going on, so that it can be reported; the next such signal ends the program at once."""
+        """Stop the run in a way that can still be reported; the next such signal ends the program at once."""
         received.append(number)
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)

@@ -18,14 +18,14 @@ FILE = "seesr.toml"
 
 
 class Group(TyperGroup):
-    """A group of commands with help of our own, and a sentence where a picture stands in the place of a command."""
+    """A group of commands with our own help; a picture named instead of a command gets a sentence of its own."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help of the group."""
         help.group(self, ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse what stands before the command. Raises UsageError for an option that the group does not have."""
+        """Parse the options before the command. Raises UsageError for an option that the group does not have."""
         try:
             return super().parse_args(ctx, args)
         except typer.TyperException as problem:
@@ -41,14 +41,17 @@ class Group(TyperGroup):
 
 
 class Plain(TyperCommand):
-    """A command with help of our own, and sentences of our own for what is typed wrongly."""
+    """A command with our own help and our own sentences for usage errors."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help of the command: its everyday options, or all where it has few."""
         help.everyday(self, ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse `args`. Raises UsageError for what cannot be one of the command's arguments and options."""
+        """Parse `args`, or print help if they ask for it.
+
+        Raises UsageError for what cannot be one of the command's arguments and options.
+        """
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         if help.ALL in args:
@@ -70,7 +73,7 @@ class Command(Plain):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse `args`, what they leave open being taken from elsewhere."""
+        """Parse `args`; the environment and `seesr.toml` fill in the options that `args` leave out."""
         if not ctx.resilient_parsing:
             for name, parameter in _options(self).items():
                 # `--weights` is not read here: its variable is, where the weights are looked for.
@@ -94,7 +97,7 @@ def _with_values(args: list[str]) -> list[str]:
 
 
 def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what `seesr.toml` says for each command that reads it: the current folder's file, else the person's own.
+    """Return the options that `seesr.toml` sets for each command: the current folder's file, else the person's own.
 
     What stands at its top is for every command that has such an option, a table named as a command for that one. The
     weights folder it names stands in for the environment's. Raises UsageError where it is no TOML, or asks for an

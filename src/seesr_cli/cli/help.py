@@ -1,4 +1,4 @@
-"""What help shows: the options of every day first, all of them on request, and a page that fits a narrow terminal."""
+"""Print help: everyday options first, all of them on request, in a page that fits a narrow terminal."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ EVERYDAY = {
 
 
 def names(option: Any) -> str:
-    """Return how an option is typed: its names, and what stands for its value."""
+    """Return the names of an option, with a word for its value."""
     spelled = sorted([*option.opts, *option.secondary_opts], key=len)
     return ", ".join(spelled) + (f" {value}" if (value := _value(option)) else "")
 
@@ -56,7 +56,7 @@ def _value(option: Any) -> str:
 
 
 def everyday(command: Any, context: Any) -> None:
-    """Print the help of a command: what it does, its everyday options, and where the others are."""
+    """Print the help of a command: its purpose, its everyday options, and a hint where the others are."""
     options = {max(option.opts, key=len): option for option in _options(command, context)}
     first = EVERYDAY.get(command.name, tuple(options))
     console = _head(command, context)
@@ -67,7 +67,7 @@ def everyday(command: Any, context: Any) -> None:
 
 
 def whole(command: Any, context: Any) -> None:
-    """Print the help of a command with all its options, by what they are about."""
+    """Print the help of a command with all its options, in groups."""
     console = _head(command, context)
     panels: dict[str, list[Any]] = {}
     for option in _options(command, context):
@@ -88,7 +88,7 @@ def group(command: Any, context: Any) -> None:
 
 
 def missing(command: Any, context: Any) -> None:
-    """Say on stderr what is missing where a command was called without its arguments, with examples."""
+    """Say on stderr which arguments a command lacks, with examples."""
     wanted = next(parameter for parameter in command.params if parameter.param_type_name == "argument")
     console = Console(stderr=True, highlight=False)
     about = f"{wanted.help[:1].lower()}{wanted.help[1:]}"

@@ -46,7 +46,7 @@ def device_names(device: str, devices: str | None) -> list[str]:
 
 
 def sizes_passed_over(context: typer.Context) -> set[str]:
-    """Return the options of size that do not count, because another one is said in a place that wins over theirs.
+    """Return the size options that do not count, because a place with precedence gives another one.
 
     Flags win over the environment, and the environment wins over seesr.toml. In one place, --scale and an exact size
     contradict each other: UsageError.

@@ -79,7 +79,10 @@ def pull(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fetch what is lacking of a model, and verify it. What has come is kept: the same command again goes on there."""
+    """Fetch the files that a model lacks, and verify them.
+
+    An interrupted download is kept, and the same command again goes on there.
+    """
     from ..report import inventory
     from ..weights import lock, status
     from ..weights import pull as pulling
@@ -95,7 +98,7 @@ def pull(
 
 
 def fetch(wanted: "Plan", accepted: list[str], quiet: bool) -> None:
-    """Fetch what is planned, with progress, asking for licences where somebody is there to answer.
+    """Fetch the files of a plan with progress, and ask for licences if a person can answer.
 
     Raises as `weights.pull.fetch_all`.
     """
@@ -114,7 +117,7 @@ def fetch(wanted: "Plan", accepted: list[str], quiet: bool) -> None:
 
 
 def ensure(model: "Model", given: Path | None, yes: bool = False, quiet: bool = False) -> None:
-    """Fetch what `model` lacks, if no folder is named for it and the person says yes, or said so with `yes`.
+    """Fetch the files that `model` lacks, if no folder is named and the person agrees or gave `yes`.
 
     For commands that need weights, before they load any. Says first what is needed, from where, and how large.
     Raises WeightsMissing, with the command to run, when nobody can be asked or the answer is no; else as `locate` and
@@ -201,7 +204,7 @@ def _slim(model: Pulled, shelf: "Shelf", quiet: bool) -> None:
 
 @app.command(cls=Plain)
 def verify(model: ModelToPull = "all", weights: Where = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """Read every byte again; exits with 3 when a file is not what it should be, or one of a model named is missing."""
+    """Read every byte again; exit with 3 if a file of a named model is damaged or missing."""
     from ..report import inventory
     from ..weights import lock, status, verify
 

@@ -1,4 +1,4 @@
-"""Sentences for what is typed wrongly: what it was, where it stands, and what is meant instead."""
+"""Sentences for usage errors: the wrong word, its place, and the option that was probably meant."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -21,7 +21,7 @@ def command(path: str, typed: str, commands: Sequence[str]) -> str:
 
 
 def sentence(problem: typer.TyperException, of: Any, context: Any, args: Sequence[str]) -> str:
-    """Return what is wrong with `args` of the command `of`, for which the parser raised `problem`."""
+    """Return the sentence for `args` of the command `of`, for which the parser raised `problem`."""
     if isinstance(problem, typer.BadParameter):
         parameter = vars(problem)["param"]
         if parameter is not None:

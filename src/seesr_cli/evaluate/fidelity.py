@@ -56,7 +56,7 @@ def decibels(error: float) -> float:
 
 
 def ssim(result: Pixels, reference: Pixels) -> float:
-    """Return the mean SSIM of Y, rounded to whole 255ths: window 11 x 11, σ 1.5, where it lies inside the picture.
+    """Return the mean SSIM of Y, rounded to whole 255ths, with whole windows of 11 × 11 and σ 1.5.
 
     The contrast-structure term is cut off at 0, as pyiqa does. Raises PictureError, also for sides below 11.
     """

@@ -21,7 +21,7 @@ _NAMED = 5
 
 
 class Pair(NamedTuple):
-    """A result and what it is measured against. name: what their names have in common, with folders."""
+    """A result and the pictures that it is measured against. name: what their names have in common, with folders."""
 
     name: str
     result: Path

@@ -1,4 +1,4 @@
-"""Which metrics there are, what each of them needs, and which way is better."""
+"""The metrics: which pictures each one needs, and which direction is better."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""What a mean over pictures is worth: bootstrap intervals, and tests of differences between two runs."""
+"""Statistics of means over pictures: bootstrap intervals, and tests of differences between two runs."""
 
 import itertools
 import math
@@ -38,13 +38,13 @@ class Comparison(NamedTuple):
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """Return the mean of what is finite; None where there is nothing."""
+    """Return the mean of the finite values; None if there are no such values."""
     finite = [value for value in values if math.isfinite(value)]
     return math.fsum(finite) / len(finite) if finite else None
 
 
 def interval(values: Sequence[float]) -> Interval | None:
-    """Return the interval of the mean of what is finite; None for fewer than two values."""
+    """Return the interval of the mean of the finite values; None for fewer than two of them."""
     finite = np.array([value for value in values if math.isfinite(value)])
     if len(finite) < 2:
         return None

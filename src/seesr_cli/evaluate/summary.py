@@ -1,4 +1,4 @@
-"""What was measured, put together: means and intervals, as JSON and CSV."""
+"""Summarise measurements as means with intervals, for JSON and CSV."""
 
 import csv
 import io

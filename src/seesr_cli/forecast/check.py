@@ -1,4 +1,4 @@
-"""Check forecasts against the memory and the disk there is, and advise what makes a picture fit."""
+"""Check forecasts against the free memory and disk, and advise an option that makes a picture fit."""
 
 from collections.abc import Sequence
 from dataclasses import replace

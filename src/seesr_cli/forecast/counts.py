@@ -1,4 +1,4 @@
-"""What the networks cost, from their configurations alone: parameters, operations, numbers held at once.
+"""Count what the networks cost, from their configurations alone: parameters, operations, numbers held at once.
 
 Each network is walked through layer by layer as its class builds and runs it, without torch: a forecast for hundreds of
 pictures has to answer at once, and for a model whose files are not here. Operations are floating-point ones of matrix
@@ -30,14 +30,14 @@ class Cost(NamedTuple):
 
 
 class ConditioningSize(NamedTuple):
-    """What the attentions read: (tokens, width) of the text, and of the image where the network has that branch."""
+    """The sizes (tokens, width) of the encoded prompt, and of the tagger's tokens for networks with image attention."""
 
     text: Size
     image: Size | None
 
 
 class _Walk:
-    """Sums up what a network does, layer by layer.
+    """Sums up the cost of a network, layer by layer.
 
     copies: convolutions lay operands and kernels out anew, as oneDNN does on CPUs. padded: they pad by a
     copy, which they do unless with zeros.
@@ -202,7 +202,7 @@ def _read(walk: _Walk, width: int, size: Size, conditioning: ConditioningSize) -
 
 
 def encoder(config: Config, size: Size, copies: bool = False) -> Cost:
-    """Return the cost of the VAE's way from pixels of `size` to a latent, in one piece but for attention (WINDOW)."""
+    """Return the cost of encoding pixels of `size` in one piece, with attention limited to WINDOW."""
     walk = _Walk(copies, _pads(config))
     channels = config["block_out_channels"]
     walk.conv(config.get("in_channels", 3), channels[0], size)

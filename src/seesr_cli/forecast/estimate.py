@@ -1,4 +1,4 @@
-"""What a picture will take, before it is begun: tiles, operations, time, memory, disk; and whether that is there.
+"""Forecast the tiles, operations, time, memory and disk of a picture before it is begun.
 
 `counts` counts what the networks do, `rates` knows how fast this device does it; how much memory the rest takes was
 measured (docs/decisions/0014).
@@ -66,7 +66,7 @@ class Memory(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What is asked: one picture under settings, and where it is worked on."""
+    """A picture to forecast, with its settings and the device that works on it."""
 
     sizes: Sizes
     settings: Settings
@@ -81,7 +81,7 @@ class Case(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """What one picture will take.
+    """The forecast for one picture.
 
     case: with the tiles that were chosen in the place of "auto". side: (height, width) of a tile, in latent pixels.
     calls: of UNet and ControlNet, each with a row per prompt. first_step: the share of all steps' work that is the
@@ -151,7 +151,7 @@ def forecast(
     alpha: bool = False,
     batch_size: int = 1,
 ) -> Forecast:
-    """Return what a picture will take that passes through `stations`.
+    """Return the forecast for a picture with the sizes `stations`.
 
     weights: the folder whose configurations count; None for the published (or bundled) model's. kind, bits, alpha: of
     the result. batch_size: most tiles in one call, where that is asked for. Nothing is loaded or tried.
@@ -162,7 +162,7 @@ def forecast(
 
 
 def remember(planned: Forecast, taken: Phases) -> None:
-    """Let later forecasts know what this picture took, unless it is too small to tell. Never raises."""
+    """Teach later forecasts the time that this picture took, unless it is too small to tell. Never raises."""
     case = planned.case
     if prod(case.sizes.padded) < TELLING:
         return
@@ -170,7 +170,7 @@ def remember(planned: Forecast, taken: Phases) -> None:
 
 
 def of_case(case: Case) -> Forecast:
-    """Return what the picture of `case` will take."""
+    """Return the forecast for the picture of `case`."""
     networks, settings = case.networks, case.settings
     frame = case.sizes.padded
     latent = (frame[0] // networks.factor, frame[1] // networks.factor)
@@ -292,7 +292,7 @@ def _disk(case: Case, latent: Size) -> int:
 
 
 def memories(memory: Memory, room: Room) -> tuple[tuple[Literal["memory", "GPU memory"], int, int | None], ...]:
-    """Return for each kind of memory its name, the bytes that are needed, and those that may be taken."""
+    """Return name, needed bytes and usable bytes of each kind of memory."""
 
     def left(free: int | None) -> int | None:
         return None if free is None else int(free * (1 - SPARE))

@@ -1,4 +1,4 @@
-"""How fast this device works: remembered from what real pictures took; not known before the first one."""
+"""Remember how fast this device works, from real pictures; before the first one it is not known."""
 
 import json
 import platform
@@ -65,7 +65,7 @@ def rates(place: Place, model: str) -> Rates:
 
 
 def remember(place: Place, model: str, used: Rates, expected: Parts, taken: Phases) -> None:
-    """Keep what a picture took for later forecasts: the rates of a phase move by what it took over what was expected.
+    """Teach later forecasts: move each rate of a phase by taken over expected time.
 
     used: the rates that gave `expected`, seconds. Nothing is raised where nothing can be kept.
     """

@@ -68,7 +68,7 @@ class _Block:
         return {entry.tag: entry for directory in self.directories for entry in self.entries(directory)}
 
     def number(self, entry: _Entry) -> int:
-        """Return an entry's whole number, the first one that stands in the entry."""
+        """Return the first whole number of an entry."""
         layout = "I" if entry.kind == _LONG else "H"
         return int(struct.unpack_from(f"{self.order}{layout}", self.bytes, entry.place + 8)[0])
 
@@ -154,7 +154,7 @@ def tidy(exif: bytes) -> bytes | None:
 
 
 def moved(exif: bytes, move: Move) -> tuple[bytes, tuple[str, ...]]:
-    """Return `exif` (from `tidy`) as it is true after the move, and what had to be left out, a sentence each.
+    """Return `exif` (from `tidy`) corrected for the move, with a sentence for each part that had to be left out.
 
     Sizes, the subject's place and the pixels on the sensor's plane change, all else is in its place.
     """
@@ -233,7 +233,7 @@ def resolution(exif: bytes) -> Resolution | None:
 
 
 def is_adobe_rgb(exif: bytes) -> bool:
-    """Return whether the block says that the pixels are Adobe RGB's: as DCF 2.0 does, or by a number of its own."""
+    """Return whether the block declares Adobe RGB, in the way of DCF 2.0 or by its own number."""
     try:
         block = _Block(exif)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which files are pictures: what they begin with, what they are called, and who decodes them."""
+"""Recognise picture files by their first bytes and suffixes, and choose their decoders."""
 
 import logging
 from importlib.util import find_spec
@@ -43,7 +43,7 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 
 def unknown(file: BinaryIO) -> str:
-    """Return what a file is that no decoder takes, as the rest of a sentence that its name begins."""
+    """Return the end of a sentence that begins with the file's name and says why it is not read."""
     file.seek(0)
     head = file.read(12)
     if head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS and not HAS_HEIF:
@@ -66,7 +66,7 @@ def _known(head: bytes) -> str | None:
 
 
 def identified(file: BinaryIO) -> ImageFile.ImageFile:
-    """Return the file as Pillow opens it; what reads the rarer formats is loaded when none of the common ones fits."""
+    """Return the file as Pillow opens it; decoders of rare formats are imported only if no common one fits."""
     Image.preinit()
     try:
         return Image.open(file, formats=_formats())

@@ -10,7 +10,7 @@ Box = tuple[float, float, float, float]
 
 
 class Move(NamedTuple):
-    """What lies between two pictures: the first is turned, of that a part is cut out, and that is enlarged.
+    """The way from one picture to another: turn it, cut a part out, enlarge that part.
 
     before: size of the first picture, as it is stored. orientation: EXIF's, 1 to 8, by which it is turned. part: the
     part of the turned picture that is kept, in its pixels. after: size of the second picture.
@@ -50,7 +50,7 @@ class Move(NamedTuple):
         return (x * width - left) / (right - left), (y * height - top) / (bottom - top)
 
     def box(self, box: Box) -> Box | None:
-        """Return what is seen of a box afterwards, in fractions as `point`; None where that is nothing."""
+        """Return the visible part of a box after the move, in fractions as `point`; None if nothing is left."""
         top, left, bottom, right = box
         (x0, y0), (x1, y1) = self.point(left, top), self.point(right, bottom)
         if self.plain:

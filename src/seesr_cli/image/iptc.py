@@ -1,4 +1,4 @@
-"""IPTC-IIM 4.2, the captions and keywords of the press: read, and told in XMP where a format does not hold them."""
+"""Read the captions and keywords of the press (IPTC-IIM 4.2), and translate them to XMP."""
 
 import struct
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ class _Dataset(NamedTuple):
 
 
 def sound(block: bytes) -> bytes | None:
-    """Return the datasets at the beginning of `block` that are whole; None where there are none."""
+    """Return the whole datasets at the beginning of `block`; None if there are no datasets."""
     if block[:1] != b"\x1c" and block[3:4] == b"\x1c":  # 32-bit numbers of the other byte order, as TIFFs have them
         block = b"".join(block[place : place + 4][::-1] for place in range(0, len(block), 4))
     return b"".join(dataset.whole for dataset in _datasets(block)) or None
@@ -80,7 +80,7 @@ def _text(content: bytes) -> str:
 
 
 def as_xmp(block: bytes) -> tuple[list[xmp.Property], list[str]]:
-    """Return what the datasets say as properties, and the numbers of those for which there is none."""
+    """Return the datasets as XMP properties, and the numbers of datasets without such a property."""
     found: dict[int, list[str]] = {}
     homeless: dict[str, None] = {}
     for one in _datasets(block):
@@ -109,7 +109,7 @@ def _date(date: str, time: str) -> str:
 
 
 def without_location(block: bytes) -> bytes | None:
-    """Return the datasets without those that name a place on earth."""
+    """Return the datasets except the names of places on earth."""
     return b"".join(one.whole for one in _datasets(block) if not (one.record == 2 and one.number in _LOCATION)) or None
 
 
@@ -120,7 +120,7 @@ _IIM, _RESOLUTION, _MARKED, _URL = 0x0404, 0x03ED, 0x040A, 0x040B
 
 
 class Resources(NamedTuple):
-    """What is carried of Photoshop's image resources. paths: it has some, which cut the picture out."""
+    """The parts of Photoshop's image resources that are carried over. paths: it has some, which cut the picture out."""
 
     iptc: bytes | None
     resolution: Resolution | None
@@ -129,7 +129,7 @@ class Resources(NamedTuple):
 
 
 def resources(content: bytes) -> Resources:
-    """Return what a block of image resources (APP13 without its head, TIFF's 34377) says of the photograph."""
+    """Return the photograph's data in a block of image resources (APP13 without its head, TIFF's 34377)."""
     blocks = dict(_blocks(content))
     resolution = None
     if len(stated := blocks.get(_RESOLUTION, b"")) >= 12:

@@ -13,7 +13,7 @@ _IPTC = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
 
 
 def described(file: BinaryIO) -> dict[str, bytes]:
-    """Return what the file says besides its pixels, as Pillow names it: `icc_profile`, `exif`, `xmp`, `iptc`."""
+    """Return the file's metadata under Pillow's names: `icc_profile`, `exif`, `xmp`, `iptc`."""
     found: dict[str, bytes] = {}
     for kind, start, length in boxes(file, 0, file.seek(0, 2)):
         if kind == b"jp2h":

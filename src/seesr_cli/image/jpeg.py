@@ -27,7 +27,10 @@ _SECOND = "a second picture (MPO, such as stereo cameras make)"
 
 
 class About(NamedTuple):
-    """What the segments say. besides: what else the file holds, in words; lost: something in them is damaged."""
+    """The metadata in a JPEG's segments.
+
+    besides: what else the file holds, in words; lost: something in them is damaged.
+    """
 
     comments: tuple[bytes, ...] = ()
     resources: iptc.Resources = iptc.Resources(None, None, (), False)
@@ -38,7 +41,7 @@ class About(NamedTuple):
 
 
 def about(image: Image.Image, content: bytes) -> About:
-    """Return what the segments of a JPEG or MPO say, the file `content` that Pillow has opened."""
+    """Return the metadata in the segments of `content`, a JPEG or MPO that Pillow has opened."""
     segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
     photoshop = b"".join(
         content.removeprefix(iptc.HEAD)

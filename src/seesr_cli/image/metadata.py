@@ -1,4 +1,4 @@
-"""What a file says besides its pixels: gathered from wherever its format has it, made true, and put where it fits."""
+"""Gather a file's metadata from any format, correct it for the new picture, and fit it into the result's format."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ DAMAGED = "Metadata that is damaged or too long was left behind."
 
 
 class Carried(NamedTuple):
-    """What goes on with the picture, each as in Picture."""
+    """The metadata that goes on with the picture, each part as in Picture."""
 
     exif: bytes | None
     xmp: bytes | None
@@ -30,7 +30,7 @@ class Carried(NamedTuple):
 
 
 def read(source: Source, converted: bool) -> Carried:
-    """Return what the file says, true for its picture turned upright.
+    """Return the file's metadata, corrected for its picture turned upright.
 
     converted: its colours were converted to sRGB. What is damaged is left behind, which is said.
     """
@@ -62,7 +62,11 @@ def read(source: Source, converted: bool) -> Carried:
 
 @dataclass
 class _Found:
-    """What a file says beside EXIF and XMP. besides: what else it holds; lost: something is damaged or too long."""
+    """The metadata of a file besides EXIF and XMP.
+
+    besides: what else the file holds, in words.
+    lost: whether something is damaged or too long.
+    """
 
     iptc: bytes | None = None
     texts: list[Text] = field(default_factory=list)
@@ -163,7 +167,7 @@ def _ppm_comment(file: BinaryIO) -> bytes:
 
 
 def written(picture: Picture, icc: bytes | None, kind: Format, name: str) -> tuple[Attached, tuple[str, ...]]:
-    """Return what goes into a file of this kind, which sentences call `name`, and what does not fit, in sentences.
+    """Return the metadata for a file of this kind, and a sentence for each part that does not fit.
 
     EXIF and XMP are true for the picture's pixels. IPTC and texts are told in XMP where the format has no place for
     them, and a resolution in EXIF.
@@ -245,7 +249,7 @@ def _date(text: str) -> str | None:
 
 
 def limited(picture: Picture, metadata: Metadata) -> Picture:
-    """Return the picture with all its file said, without what says where it was taken, or with its profile only."""
+    """Return the picture with all metadata, without its location, or with the profile alone."""
     if metadata == "keep":
         return picture
     if metadata == "none":

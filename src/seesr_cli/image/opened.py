@@ -1,4 +1,4 @@
-"""An opened file: what it says of its picture before that is decoded."""
+"""Open a file, and tell its header before the picture is decoded."""
 
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -17,7 +17,7 @@ MOST_IN_WORDS = f"the {MOST_PIXELS // 10**6} million that are read: shrink it or
 
 @dataclass
 class Source:
-    """An opened file: Pillow's picture, not yet decoded (unless `own`), and what is read without Pillow."""
+    """An opened file: Pillow's picture, not yet decoded (unless `own`), and the parts read without Pillow."""
 
     image: Image.Image
     file: BinaryIO
@@ -55,7 +55,7 @@ class Source:
         return turned if turned != 1 or not packet else xmp.orientation(packet)
 
     def turned(self) -> int:
-        """Return how the picture as it is stored is turned, whoever does it."""
+        """Return the turn from the stored picture to the upright one, whoever makes it."""
         if self.reading:
             return self.number(tiff.ORIENTATION, 1)
         if self.image.format == "HEIF":
@@ -164,7 +164,7 @@ _GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B")
 
 
 def nature(source: Source) -> tuple[int, bool, bool]:
-    """Return bits, alpha and grey of what `samples_of` will give."""
+    """Return bits, alpha and grey of the samples that `samples_of` will give."""
     image, raw = source.image, raw_mode(source.image)
     if source.own:
         channels = source.number(tiff.SAMPLES, 1)

@@ -1,4 +1,4 @@
-"""What a picture is, once it is read and before it is written."""
+"""The picture in memory, between reading and writing."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +21,7 @@ class Resolution(NamedTuple):
 
     @classmethod
     def of(cls, across: float, down: float, unit: int) -> "Resolution | None":
-        """Return the resolution in a unit of TIFF's (1 none, 2 inch, 3 cm); None where it says nothing."""
+        """Return the resolution in a unit of TIFF's (1 unknown, 2 inch, 3 cm); None if the unit is unknown."""
         if not (0 < across < 2**31 and 0 < down < 2**31) or (unit not in (2, 3) and across == down):
             return None
         factor = 2.54 if unit == 3 else 1.0
@@ -50,7 +50,7 @@ COMMENT = "Comment"
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as it is meant to be seen, and what must travel with it.
+    """A picture as it is meant to be seen, and the metadata that must travel with it.
 
     pixels: [3, H, W] float32 RGB in [0, 1], in the picture's own profile, orientation applied; grey ones have three
     equal channels. alpha: [1, H, W] float32 in [0, 1] (not premultiplied), or None where the file has none; where it
@@ -78,7 +78,7 @@ class Picture:
 
 
 class Attached(NamedTuple):
-    """What is written into a file beside the pixels, each as in Picture."""
+    """The metadata that is written into a file beside the pixels, each part as in Picture."""
 
     icc: bytes | None
     exif: bytes | None
@@ -89,7 +89,10 @@ class Attached(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a file says of its picture before it is decoded. size: (height, width), upright; the rest as in Picture."""
+    """The facts that a file tells of its picture before it is decoded.
+
+    size: (height, width), upright; the rest as in Picture.
+    """
 
     size: tuple[int, int]
     bits: int
@@ -98,7 +101,7 @@ class Header(NamedTuple):
 
 
 class Unsupported(Exception):
-    """The file is sound, but it is of a kind that is not read; str() goes on where the file's name ended."""
+    """The file is sound, but of a kind that is not read; str() continues a sentence after its name."""
 
 
 MOST_METADATA = 2**24

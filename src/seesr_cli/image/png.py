@@ -29,7 +29,7 @@ _LEVEL = 4
 
 @dataclass
 class About:
-    """What a PNG says besides its pixels. gamma: the exponent of gAMA; code: cICP's primaries and transfer."""
+    """The metadata of a PNG. gamma: the exponent of gAMA; code: cICP's primaries and transfer."""
 
     icc: bytes | None = None
     exif: bytes | None = None
@@ -49,7 +49,7 @@ class About:
 
 
 def taken_apart(file: BinaryIO, pixels: bool = True) -> tuple[bytes, About]:
-    """Return the file with nothing but its still picture (and without that, unless `pixels`), and what else it says.
+    """Return the file reduced to its still picture (without pixels, unless `pixels`), and its metadata.
 
     What a decoder need not know is not shown to it: texts of gigabytes, broken profiles, frames of an animation.
     """
@@ -172,7 +172,7 @@ def write(
     size: tuple[int, int],
     attached: Attached,
 ) -> None:
-    """Write a PNG of (height, width) `size` whose rows come in `bands` [rows, W, C], uint8 or uint16, C 1 to 4.
+    """Write a PNG of `size`, (height, width), from `bands` of rows [rows, W, C], uint8 or uint16, C 1 to 4.
 
     Holds no more than a few bands at a time.
     """

@@ -1,4 +1,4 @@
-"""What a picture's numbers mean: profiles kept, made from other statements of the same, and conversions through them.
+"""Colour profiles: kept, made from other declarations of colour, and used for conversion.
 
 Pixels are worked on in the picture's own profile, as long as it is for RGB or grey and its numbers follow the eye
 (a curve like sRGB's, which the networks expect). Linear light keeps its primaries and gets sRGB's curve.
@@ -149,7 +149,7 @@ def is_linear(profile: bytes | None) -> bool:
 
 
 def with_srgb_curve(profile: bytes) -> bytes:
-    """Return the linear `profile` with sRGB's curve in place of its own: what `from_linear` makes of its values."""
+    """Return the linear `profile` with sRGB's curve instead of its own, for values from `from_linear`."""
     # A table: versions before 4 know no parametric curves.
     light = np.linspace(0, 1, 4096)
     values = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)

@@ -105,7 +105,7 @@ def read(path: Path, tolerant: bool = False) -> Picture:
 
 
 def probe(path: Path) -> Header:
-    """Return what the header says of the picture in the file `path`, without decoding it. Raises PictureUnreadable."""
+    """Return the header of the picture in the file `path`, without decoding the picture. Raises PictureUnreadable."""
     with _opened(path) as file, _sentences(path, file):
         source = open_source(file, pixels=False)
         height, width = source.size

@@ -1,4 +1,4 @@
-"""The numbers of a picture: decoded, whatever they were stored as, and made the values that are worked on."""
+"""Decode the numbers of a picture, and scale them to the values that the networks work on."""
 
 import sys
 from contextlib import nullcontext, suppress
@@ -65,8 +65,10 @@ def bleed(pixels: "Tensor", alpha: "Tensor") -> None:
 
 
 def samples_of(source: Source, notes: list[str]) -> tuple[Samples, float, bytes | None]:
-    """Return what the picture shows, [H, W, C], C = grey, grey + alpha, RGB or RGB + alpha; the number that is white;
-    and the profile where it is no longer the file's own."""
+    """Return samples [H, W, C] of the picture, the number that is white, and a profile if it replaces the file's.
+
+    C: grey, grey + alpha, RGB or RGB + alpha.
+    """
     image = source.image
     deep = _deep_samples(source)
     if deep is not None:

@@ -1,4 +1,4 @@
-"""TIFF 6.0 and BigTIFF: directories, what Pillow does not decode, and pictures written strip by strip.
+"""TIFF 6.0 and BigTIFF: read directories, decode layouts that Pillow lacks, and write strip by strip.
 
 An EXIF block is a TIFF file without a picture. So a written file starts with the block as it is, which keeps every
 offset in it true, maker's notes' too; strips and a new first directory follow.
@@ -51,7 +51,7 @@ _LAYOUT = frozenset({
 
 
 class Entry(NamedTuple):
-    """A directory's entry: its type, how many of it, and where the file has them (or b"": the place is out of it)."""
+    """A directory's entry: its type, its count, and the file's bytes (b"" if their place is outside the file)."""
 
     kind: int
     values: int
@@ -77,7 +77,7 @@ class Reading:
         return self.file.read(max(0, min(count, self.size - place)))
 
     def directory(self, start: int) -> tuple[dict[int, Entry], int]:
-        """Return the entries of the directory at `start`, and where the next one is (0: none)."""
+        """Return the entries of the directory at `start`, and the start of the next one (0 at the end)."""
         count_layout, entry_layout, next_layout, head = ("Q", "HHQ", "Q", 12) if self.big else ("H", "HHI", "I", 8)
         count_size, next_size = struct.calcsize(count_layout), struct.calcsize(next_layout)
         step = head + next_size
@@ -126,7 +126,7 @@ class Reading:
         return pages
 
     def is_raw(self, pages: list[tuple[int, dict[int, Entry]]]) -> bool:
-        """Return whether the file holds what a camera's sensor saw, and besides that at most smaller pictures.
+        """Return whether the file holds a camera's sensor data, and besides it only smaller pictures.
 
         DNG says so, and Canon's and Phase One's behind the header; others by colours in a mosaic, or by directories
         below a first one that calls itself a smaller version.
@@ -160,7 +160,7 @@ class Reading:
         return any(0 in self.numbers(entries, tag) for tag in (_STRIPS, _TILES) if tag in entries)
 
     def exif(self, entries: dict[int, Entry], place: bool = True) -> bytes | None:
-        """Return what describes the photograph as an EXIF block with its head: every value's bytes as they are.
+        """Return the tags of the photograph as an EXIF block with its head, every value byte for byte.
 
         place: with what says where on earth it was taken, and with the maker's note, which may say it too.
         """
@@ -222,7 +222,7 @@ def packed(values: dict[int, tuple[int, int, bytes]], order: str, place: int) ->
 
 
 def deep_samples(reading: Reading, entries: dict[int, Entry]) -> NDArray[np.uint16]:
-    """Return the 16-bit samples [H, W, C] of a page whose layout Pillow has no name for, as they are stored.
+    """Return the 16-bit samples [H, W, C] of a page, as stored, for layouts that Pillow has no name for.
 
     Raises Unsupported for compressions other than deflate, and ValueError where samples are missing.
     """
@@ -266,7 +266,7 @@ def write(
     size: tuple[int, int],
     attached: Attached,
 ) -> None:
-    """Write a TIFF of (height, width) `size` whose rows come in `bands` [rows, W, C], uint8 or uint16, C 1 to 4.
+    """Write a TIFF of `size`, (height, width), from `bands` of rows [rows, W, C], uint8 or uint16, C 1 to 4.
 
     All bands but the last have as many rows. Holds one band at a time. Raises Unsupported where
     the file would pass 4 GB, which is as far as its offsets go.
@@ -348,7 +348,7 @@ def with_resolution(exif: bytes | None, resolution: Resolution) -> bytes:
 
 
 def without_location(exif: bytes) -> bytes | None:
-    """Return the EXIF made anew without what says where on earth the picture was taken, and without maker's notes."""
+    """Return the EXIF made anew without location and maker's notes."""
     reading = Reading(BytesIO(_started(exif)))
     return reading.exif(reading.directory(reading.start)[0], place=False) if reading.start else None
 

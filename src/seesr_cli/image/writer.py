@@ -1,4 +1,4 @@
-"""Pictures into files: what the format holds of them is kept, and what it does not is said."""
+"""Write pictures to files: keep the metadata that the format can hold, and name the rest."""
 
 import warnings
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ def write(path: Path, picture: Picture, overwrite: bool = False) -> tuple[str, .
 
 
 def encode(file: BinaryIO, picture: Picture, kind: Format, quality: int | None = None) -> tuple[str, ...]:
-    """Write `picture` into `file`, open, seekable, empty, and return what the format could not hold, a sentence each.
+    """Write `picture` into the empty, seekable `file`; return a sentence for each part that the format cannot hold.
 
     PNG and TIFF have 16 bits per channel where `picture.bits` says so, and are written in bands: memory does not grow
     with the picture. quality: 1 to 100, for JPEG, WebP and AVIF. Grey pictures are written grey. Transparency that

@@ -1,4 +1,4 @@
-"""XMP packets: what they say that is no longer so, made true or left out; other bytes stay."""
+"""XMP packets: correct or drop the properties that are no longer true; keep every other byte."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -88,7 +88,7 @@ _MOVIE = re.compile(r"MotionPhoto|MicroVideo")
 
 
 def without_what_is_gone(content: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """Return the packet without what told of data beside the picture, and of what, in words. Raises Damaged."""
+    """Return the packet without descriptions of data that are dropped, and the names of those data. Raises Damaged."""
     packet = Packet(content)
     found: dict[str, None] = {}
     for name, span, node in packet.properties():
@@ -152,7 +152,7 @@ def recoloured(content: bytes, profile: str) -> bytes:
 
 
 def moved(content: bytes, move: Move, grey: bool | None = None) -> tuple[bytes, tuple[str, ...]]:
-    """Return the packet as it is true after the move, and what had to be left out, a sentence each. Raises Damaged.
+    """Return the packet corrected for the move, with a sentence for each part that had to be left out. Raises Damaged.
 
     grey: whether the picture is written without colours, where that is known.
     """
@@ -258,7 +258,7 @@ _EMPTY = (
 
 
 def with_properties(content: bytes | None, added: Iterable[Property]) -> tuple[bytes | None, list[Property]]:
-    """Return the packet with the properties that it has not, and those that it has with another value.
+    """Return the packet with missing properties added, and the properties that it has with other values.
 
     Raises Damaged.
     """
@@ -307,7 +307,7 @@ _GEO = "http://www.w3.org/2003/01/geo/wgs84_pos#"
 
 
 def without_location(content: bytes) -> bytes:
-    """Return the packet without what says where on earth the picture was taken, or what it shows is. Raises Damaged."""
+    """Return the packet without the places of the camera and of the subject. Raises Damaged."""
     packet = Packet(content)
     for node in packet.root.walk():
         for attribute in node.attributes:

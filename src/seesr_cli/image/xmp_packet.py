@@ -1,4 +1,4 @@
-"""Read an XMP packet (ISO 16684-1) as a tree that knows where its bytes are, and change parts of it alone."""
+"""Read an XMP packet (ISO 16684-1) as a tree with byte positions, and change parts of its bytes."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ class _Attribute(NamedTuple):
 
 @dataclass(slots=True)
 class Node:
-    """An element; start, inner, inner_end, end: where it, and what is in it, starts and ends in the packet."""
+    """An element, with the byte positions of itself (start, end) and of its content (inner, inner_end)."""
 
     name: Name
     scope: Mapping[str, str]
@@ -83,7 +83,7 @@ class Packet:
         self.tops = [node for node in self.rdf.children if node.is_(RDF, "Description")]
 
     def changed(self) -> bytes:
-        """Return the packet with the changes made; as it was given where there are none."""
+        """Return the packet with the changes made, or as it was given if there are no changes."""
         if not self._edits:
             return self.given
         parts, place = [], 0
@@ -104,7 +104,7 @@ class Packet:
             self._edits.append((*span, content))
 
     def remove(self, span: tuple[int, int]) -> None:
-        """Take away what is between two places."""
+        """Delete the bytes between two positions."""
         self._edits.append((*span, b""))
 
     def describe(self, inner: str, scope: Mapping[str, str]) -> None:

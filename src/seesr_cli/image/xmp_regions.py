@@ -26,7 +26,7 @@ class _Values(dict[str, Field]):
     """The fields of one structure by name, of some namespaces."""
 
     def numbers(self, *names: str) -> list[float] | None:
-        """Return the numbers of these names; None where one is missing or is none."""
+        """Return the numbers of these names; None if one is missing or no number."""
         found = [as_number(self[name].value) if name in self else None for name in names]
         return [number for number in found if number is not None] if None not in found else None
 

@@ -35,12 +35,12 @@ class Room(NamedTuple):
     share: Share = ALONE
 
     def whole(self) -> "Room":
-        """Return what one process alone would have."""
+        """Return the room of one process alone."""
         return self._replace(device=_times(self.device, self.share.device), host=_times(self.host, self.share.host))
 
 
 def room(device: "torch.device", folder: Path, share: Share = ALONE) -> Room:
-    """Return what is free on `device`, in the host's memory, and on the disk of `folder` (or of where it will be).
+    """Return the free bytes of `device`, of the host's memory, and of the disk that holds `folder`.
 
     share: the part of the first two that is counted.
     """
@@ -54,7 +54,7 @@ def room(device: "torch.device", folder: Path, share: Share = ALONE) -> Room:
 
 
 def cores() -> int:
-    """Return how many cores this process may keep busy: those it may run on, or what its control groups pay for."""
+    """Return how many cores this process may keep busy, by its affinity and its control groups."""
     affinity = getattr(os, "sched_getaffinity", None)
     return min([len(affinity(0)) if affinity else os.cpu_count() or 1, *_quotas()])
 

@@ -56,7 +56,7 @@ class Place(NamedTuple):
 
 
 def choose(device: str = "auto", dtype: str = "auto", model: str = DEFAULT_MODEL) -> Place:
-    """Return the place that is asked for; "auto" is the best device there is, and the precision that `model` has on it.
+    """Return the place for the given options; "auto" chooses the best device, and `model`'s precision on it.
 
     Raises UsageError for a device that this machine lacks, and for fp16 on a CPU, which has no arithmetic for it.
     """
@@ -91,7 +91,7 @@ def one_thread_each(at_once: int) -> Iterator[None]:
 
 
 def tiles_a_call(place: Place, pixels: int, rows: int, share: Share = ALONE) -> int:
-    """Return how many tiles of `pixels` latent pixels to predict in one call: what half of the free memory holds.
+    """Return how many tiles of `pixels` latent pixels go into one call, within half of the free memory.
 
     On CUDA, at most MOST_TILES; elsewhere 1, because on a CPU more gained nothing. rows: of each tile. share: of that
     memory, where other processes of the same run work beside this one.
@@ -125,7 +125,7 @@ def attention(device: torch.device) -> AbstractContextManager[None]:
 
 @contextmanager
 def threads_enough(parameters: int) -> Iterator[None]:
-    """Let a network of so many parameters have no more threads inside than it has work for: a small one has one.
+    """Limit the threads inside to those that a network of so many parameters has work for.
 
     Threads wait for each other after every operation, and compute while they do; where other programs have the cores,
     that is much longer than the operations themselves.
@@ -152,7 +152,7 @@ def memory_kept(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def memory_returned(device: torch.device) -> Iterator[None]:
-    """Let memory that is freed inside go back to the system at once, so that no more is held than is in use.
+    """Return freed memory to the system at once, so that the process holds no more than it uses.
 
     On a CPU under glibc, whose malloc otherwise keeps what is freed of blocks below USUAL_BYTES, in pieces that the
     next tensor often does not fit in: more than is in use, once over. Elsewhere nothing is done.

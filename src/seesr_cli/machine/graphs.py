@@ -44,19 +44,19 @@ TF32_EPS = 2**-10
 
 
 def straight(number: float, compute: Compute, tensors: tuple[Tensor, ...]) -> Tensor:
-    """Return what `compute` gives, computed as usual."""
+    """Return the result of `compute`, computed without a graph."""
     return compute(*tensors)
 
 
 class Recorded(NamedTuple):
-    """A recording, the tensors that it reads, and what was last put into them."""
+    """A recording, its input tensors, and the tensors that were last copied into them."""
 
     replay: Replay
     slots: list[Tensor]
     given: list[Tensor | None]
 
     def follow(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        """Return what the recording gives for `tensors`; what is there already is not put in again."""
+        """Return the recording's result for `tensors`; inputs that are unchanged are not copied again."""
         for place, tensor in enumerate(tensors):
             if self.given[place] is not tensor:
                 self.slots[place].copy_(tensor)

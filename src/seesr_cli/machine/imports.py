@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no garbage while modules are imported inside, nor later among what they made.
+    """Suspend garbage collection while modules are imported inside, and exempt their objects from it later.
 
     What an import makes stays for good, nearly all of it, and Python would look through it again and again.
     """

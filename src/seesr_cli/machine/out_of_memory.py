@@ -1,4 +1,4 @@
-"""What is given up when memory runs out, one thing at a time, and stays given up for the pictures that follow."""
+"""Give something up when memory runs out, one thing at a time, for all pictures that follow."""
 
 import gc
 from collections.abc import Callable
@@ -18,14 +18,14 @@ _SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "failed
 
 
 def ran_out(error: BaseException) -> bool:
-    """Return whether `error` says that there was not enough memory, of whatever device."""
+    """Return whether `error` says that memory ran out, on any device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
 
 
 def enduring(work: Callable[[], Result], step_down: Callable[[], str | None], notes: list[str]) -> Result:
-    """Return what `work` returns, however much has to be given up for it.
+    """Return the result of `work`, tried again after each thing that is given up for it.
 
     Whenever memory runs out, `step_down` gives up one thing more and says so, which goes to `notes`; None says that
     nothing is left to give up, and PictureError is raised.
@@ -57,5 +57,5 @@ def release() -> None:
 
 
 def smaller_tile(side: int) -> int | None:
-    """Return the next smaller side of a tile, or None where none is left."""
+    """Return the next smaller side of a tile; None if there is no smaller one."""
     return next((smaller for smaller in TILE_SIDES if smaller < side), None)

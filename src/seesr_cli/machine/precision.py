@@ -16,7 +16,7 @@ Part = Literal["vae", "others"]
 
 
 class Rule(NamedTuple):
-    """What is allowed for some networks on one kind of device.
+    """The precisions that are allowed for some networks on one kind of device.
 
     models: names of models, or "all".
     part: "vae", or "others": tagger, text encoder, UNet and ControlNet.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Share(NamedTuple):
-    """Among how many processes of one run the memory of the host, and that of one device, is divided."""
+    """The numbers of processes that divide the host's memory and the memory of one device."""
 
     host: int = 1
     device: int = 1
@@ -15,7 +15,7 @@ ALONE = Share()
 
 
 class Worker(NamedTuple):
-    """A process of a run: what it computes on, with at most so many threads on a CPU, and its share of memory."""
+    """A process of a run: its device, its threads on a CPU, and its share of memory."""
 
     device: str
     threads: int
@@ -23,7 +23,7 @@ class Worker(NamedTuple):
 
 
 def divide(devices: Sequence[str], jobs: int, pictures: int, cores: int) -> tuple[Worker, ...]:
-    """Return the workers of a run: `jobs` for every one of `devices`, in turn, but no more than there are `pictures`.
+    """Return the workers of a run: `jobs` on each device in turn, at most one for each picture.
 
     They have equal parts of the machine's `cores`.
     """

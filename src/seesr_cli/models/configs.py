@@ -105,7 +105,7 @@ class Networks:
 
     @property
     def multiple(self) -> int:
-        """What both sides of a frame are multiples of."""
+        """The number by which both sides of a frame can be divided."""
         return self.factor
 
     @property

@@ -130,7 +130,7 @@ def load_published_tagger(model: Model, weights: Path, place: Place) -> Tagger:
 
 
 def load_teacher(model: Model, weights: Path, place: Place) -> Tagger:
-    """Return the tagger that DAPE learns from: RAM without the LoRA, or the one tagger of a model that has but one."""
+    """Return the tagger that DAPE learns from: RAM without the LoRA, or the model's only tagger."""
     if len(model.tagger) == 1:
         return load_tagger(model, weights, place)
     config, labels = _tagger_sizes(model, weights)
@@ -182,7 +182,7 @@ def _slim(model: Model, weights: Path, place: Place) -> Path | None:
 
 
 def network_file(weights: Path, stem: str, dtype: torch.dtype) -> Path:
-    """Return the file of a network that is loaded: a 16-bit file beside the full one only if it was made of it here.
+    """Return the file to load a network from; a 16-bit file counts only if it was made of the full one here.
 
     Another 16-bit file may hold other weights, and the fingerprint would not know of it. Raises WeightsMissing.
     """
@@ -194,7 +194,7 @@ def network_file(weights: Path, stem: str, dtype: torch.dtype) -> Path:
 
 
 def variants(stem: str, dtype: torch.dtype) -> list[str]:
-    """Return the names that a network's file may have: that of its precision first, then the full one, then others."""
+    """Return the possible names of a network's file: its own precision first, then full, then others."""
     marks = dict.fromkeys((PRECISIONS[dtype], *PRECISIONS.values()))
     return [f"{stem}{mark}.safetensors" for mark in marks]
 

@@ -1,4 +1,4 @@
-"""One prediction of the grafted networks, from what was computed before the first step.
+"""Run the grafted networks once, with the keys, values and features that are the same at every step.
 
 The stock `forward` methods compute everything anew: the features of the control picture, keys and values of what is
 read, the time for every row, and both guidance halves from their first layer on, though they are equal until the text
@@ -16,7 +16,7 @@ from .graft import KVCache, spread
 
 
 class Residuals(NamedTuple):
-    """What the ControlNet adds to the UNet: to each skip, in their order, and behind its middle."""
+    """The ControlNet's additions to the UNet: one for each skip, in order, and one for the middle."""
 
     skips: tuple[Tensor, ...]
     middle: Tensor
@@ -25,7 +25,7 @@ class Residuals(NamedTuple):
 def residuals(
     controlnet: ControlNetModel, latent: Tensor, time: Tensor, known: KVCache, seen: Tensor, factor: float
 ) -> Residuals:
-    """Return `factor` times the residuals for `latent` [b, C, h, w]; those that have not read have b rows, not B.
+    """Return `factor` times the residuals for `latent` [b, C, h, w], with b rows before the first cross-attention.
 
     time: the timestep, [1], of any type. known: of this network. seen: the features of the control picture, of
     `controlnet.controlnet_cond_embedding`, [b, C', h, w].
@@ -39,7 +39,7 @@ def residuals(
 
 
 def noise(unet: UNet2DConditionModel, latent: Tensor, time: Tensor, known: KVCache, control: Residuals) -> Tensor:
-    """Return the noise in `latent` [b, C, h, w] as each row of the reading has it, [B, C, h, w].
+    """Return the predicted noise [B, C, h, w] of `latent` [b, C, h, w], one row for each prompt.
 
     B is a multiple of b, and the rows of the first latent come first. time, known: as for `residuals`.
     """

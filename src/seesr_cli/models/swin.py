@@ -63,7 +63,7 @@ class Embeddings(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks on one grid of side × side; every second one with its windows moved by half, if there are several."""
+    """Blocks on one grid of side × side; every second block shifts its windows by half."""
 
     def __init__(
         self, side: int, window: int, width: int, depth: int, heads: int, mlp_ratio: float, halves: bool

@@ -1,4 +1,4 @@
-"""The denoised latent on disk between sampling and writing, so that what fails after sampling costs a decode only."""
+"""Keep the denoised latent on disk until its result is written, so that a failure costs a decode only."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ LONGEST = 255  # bytes of a file's name, nearly everywhere
 
 
 def place(target: Path) -> Path:
-    """Return where the latent of `target` is kept while it is in the making: beside it, hidden, of a short name."""
+    """Return the path of the latent of `target` in the making: beside it, hidden, with a short name."""
     return target.with_name(f".seesr-{_digest(os.fsencode(target.name))[:16]}.latent")
 
 
@@ -36,7 +36,7 @@ def kept_place(target: Path) -> Path:
 
 
 def save(path: Path, latent: "Tensor", about: dict[str, Any], key: Key) -> None:
-    """Have `latent` at `path`, whole and on disk, with what belongs to it; what was there is replaced.
+    """Write `latent` and its description to `path`, whole and on disk, over an earlier one.
 
     latent: float32 [1, C, h, w], kept bit for bit. about: whatever JSON can say (tuples come back as lists).
     key: what the latent follows from, asked for at loading. Raises OutputUnwritable.
@@ -52,7 +52,7 @@ def save(path: Path, latent: "Tensor", about: dict[str, Any], key: Key) -> None:
 
 
 def load(path: Path, key: Key) -> "tuple[Tensor, dict[str, Any]] | None":
-    """Return what `save` put at `path` under `key`: the latent and what belongs to it.
+    """Return the latent and the description that `save` wrote to `path` under `key`.
 
     None where there is nothing, where it follows from something else, and where it is damaged: then it has to be
     sampled, which is what it would have saved and no error.

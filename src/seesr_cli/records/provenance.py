@@ -36,7 +36,7 @@ LARGEST = 2**24
 
 
 class Recipe(NamedTuple):
-    """What it takes to make a result again.
+    """All that is needed to make a result again.
 
     settings: with the tiling that was used.
     tags: names, as they were used, in their order.
@@ -125,7 +125,7 @@ def record(recipe: Recipe, tags: "Sequence[Tag]", prompt: "Prompt") -> dict[str,
 
 
 def packet(xmp: bytes | None, record: Mapping[str, Any], kind: Format) -> tuple[bytes | None, tuple[str, ...]]:
-    """Return the packet `xmp` with `record` in it; a JPEG without room for both keeps `xmp`, and a note says so."""
+    """Return the packet `xmp` with `record` in it, and a note if a JPEG has no room for it."""
     whole = embed(xmp, record)
     if kind == "jpeg" and len(whole) > MOST_JPEG_XMP:
         return xmp, ("A JPEG has no room beside the picture's XMP for how it was made: --like cannot repeat it.",)
@@ -175,7 +175,7 @@ def embed(xmp: bytes | None, record: Mapping[str, Any]) -> bytes:
 
 
 def extract(xmp: bytes) -> dict[str, Any] | None:
-    """Return the record in the packet `xmp`, the last of several; None where there is none that can be read.
+    """Return the last readable record in the packet `xmp`; None if there is no such record.
 
     Whatever the bytes: no error, no entities, no more memory than a few times theirs.
     """

@@ -32,7 +32,7 @@ _NO_TEXT = re.compile(r"[\0-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 class Given(NamedTuple):
-    """The tags that a person gave for a picture, in their order, and the sha256 of that picture, where it is known."""
+    """The tags that a person gave for a picture, in order, and the picture's sha256 if it is known."""
 
     tags: tuple[str, ...]
     input_sha256: str | None
@@ -55,7 +55,7 @@ def as_json(
     cut: str,
     notes: Sequence[str],
 ) -> bytes:
-    """Return the content of a JSON sidecar, in ASCII: the result's record, and what else is known of it.
+    """Return the content of a JSON sidecar, in ASCII: the result's record, and more about the result.
 
     about: what the model is. size_in, size_out: (height, width). target: the result's name. left_out: tags there was
     no room for in the prompt; cut: the end of the person's own prompt there was none for.
@@ -74,7 +74,7 @@ def as_json(
 
 
 def as_text(record: Mapping[str, Any], near: "Sequence[Tag]", left_out: Sequence[str] = ()) -> bytes:
-    """Return the content of a text sidecar, in UTF-8: a tag a line, and the near misses as remarks to be undone."""
+    """Return the content of a text sidecar, in UTF-8: one tag a line, near misses as comments."""
     source = record["input"]
     lines = [
         f"{_HEAD}{record['seesr']}: tags of {json.dumps(source['name'])}",
@@ -145,7 +145,7 @@ def is_ours(path: Path) -> bool:
 
 
 def find(folder: Path, source: Path, target: str) -> Given | None:
-    """Return the tags that `folder` holds for a picture, or None where it holds none.
+    """Return the tags in `folder` for a picture; None if there are no such tags.
 
     source: the picture's path relative to the root that was named; `folder` has the same tree below it. target: the
     name of its result. Text, which is for people to edit, goes before JSON, and the result's name before the picture's:

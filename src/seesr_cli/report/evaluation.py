@@ -1,4 +1,4 @@
-"""Tell what was measured: a table on a terminal, tab-separated lines in a pipe, progress and notes on stderr."""
+"""Print measurements: a table on a terminal, tab-separated lines in a pipe, progress and notes on stderr."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ _WORST = 5
 
 
 def watched(measured: Iterable[Measured], total: int, quiet: bool) -> Iterator[Measured]:
-    """Yield what is measured, with a bar where stderr is a terminal."""
+    """Yield the measurements, with a progress bar if stderr is a terminal."""
     console = _console()
     animated = not quiet and sys.stderr.isatty() and not console.is_dumb_terminal
     yield from track(measured, "Measuring", total, console=console, transient=True, disable=not animated)
@@ -67,7 +67,7 @@ def show(
 
 
 def document(content: dict[str, Any]) -> None:
-    """Print all that was measured as one JSON object."""
+    """Print all measurements as one JSON object."""
     print(json.dumps(content, allow_nan=False), flush=True)
 
 

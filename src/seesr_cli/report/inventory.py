@@ -1,4 +1,4 @@
-"""Prints what `seesr weights` has to say: results on stdout, progress and notes on stderr."""
+"""Print the answers of `seesr weights`: results on stdout, progress and notes on stderr."""
 
 import difflib
 import json

@@ -1,4 +1,4 @@
-"""The page of a run: each picture before and after, in one HTML file that needs nothing else, a network least of all.
+"""Write the page of a run: pictures before and after, in one HTML file that needs no network.
 
 Its looks and its behaviour are in `page.html`; here are the data. Every picture is data that no parser but the
 page's own script reads, and the page's policy lets no other script run.
@@ -82,7 +82,7 @@ def write(
     overwrite: bool = True,
     stepped: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write the page of a run to `path`, whole or not at all; one picture is in memory at a time.
+    """Write the page of a run to `path`, whole or not at all, with one picture in memory at a time.
 
     Its folder is made if need be: where every picture failed, nothing else has made it.
 

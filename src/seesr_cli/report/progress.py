@@ -1,4 +1,4 @@
-"""Show on a terminal how far a run is: a line for the picture in the making, and a line for the run."""
+"""Show the progress of a run on a terminal: a line for the current picture and one for the run."""
 
 import time
 from collections.abc import Iterator
@@ -73,7 +73,7 @@ class _Picture:
         return current + later * slower
 
     def doing(self) -> str:
-        """Return what is being done, in a few words."""
+        """Return the current phase, in a few words."""
         if self.loading:
             return f"loading {self.loading}"
         words = _DOING[self.phase]
@@ -134,7 +134,7 @@ class Progress:
         picture.step, picture.steps = done, total
 
     def ended(self, source: Path) -> None:
-        """Count the picture `source` as one that has ended, well or not."""
+        """Count the picture `source` as ended, well or not."""
         self._ended += 1
         self._waiting.pop(source, None)
         if (picture := self._pictures.pop(source, None)) is not None and picture.phase == PHASES[-1]:

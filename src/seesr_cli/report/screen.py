@@ -93,7 +93,10 @@ class Report:
     # What a run tells between outcomes (run.outcome.Watch).
 
     def planned(self, plan: JobForecast, action: str | None = None) -> None:
-        """Tell what a picture will become and take, and count on its time. action: in a dry run, what would be done."""
+        """Tell the size and the cost of a picture's result, and count on its time.
+
+        action: in a dry run, what would be done.
+        """
         forecast = plan.forecast
         self._forecasts[plan.job.source.path] = forecast
         if self._progress is not None:
@@ -116,7 +119,7 @@ class Report:
         )
 
     def plans(self, plans: Sequence[JobForecast], intents: Sequence[Intent]) -> None:
-        """Print what would be done about each picture, and what it takes: a row each, in the order of the run.
+        """Print a row for each picture, in order: the intent of the run, and its cost.
 
         A table on a terminal, tab-separated lines in a pipe. With events, pictures that are kept get theirs here; the
         others have theirs from `planned`.
@@ -147,7 +150,7 @@ class Report:
         console.print(table)
 
     def total(self, plans: Sequence[JobForecast], kept: int) -> None:
-        """Say what all pictures together will take. kept: number of pictures that are left as they are."""
+        """Print the cost of all pictures together. kept: number of pictures that are left as they are."""
         if kept:
             self.note(f"{kept} kept.")
         if not plans:

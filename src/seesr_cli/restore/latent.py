@@ -66,7 +66,7 @@ class VAE:
             return self._pixels(latent, on_piece)
 
     def decode_in_full_precision(self, latent: Tensor) -> Tensor:
-        """Return the pixels as `decode` does, computed in float32 whatever the VAE's precision."""
+        """Return the pixels as `decode` does, computed in float32 for any precision of the VAE."""
         held = self.network.dtype
         try:
             self.network.float()
@@ -75,7 +75,7 @@ class VAE:
             self.network.to(held)
 
     def lower_budget(self) -> str | None:
-        """Work in smaller pieces from now on, at last on the CPU; return a sentence, or None if nothing is left."""
+        """Use less memory from now on; return a sentence about the change, or None if nothing is left."""
         budget = (self._free() if self.budget is None else self.budget) // 2
         if budget >= LEAST_BUDGET:
             self.budget = budget

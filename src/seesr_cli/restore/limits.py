@@ -1,4 +1,4 @@
-"""Remember what running out of memory has taught, and choose tilings and calls of the networks within it."""
+"""Remember where memory ran out, and choose tilings and calls of the networks within those limits."""
 
 from ..machine.device import Place, tiles_a_call
 from ..machine.out_of_memory import smaller_tile
@@ -10,7 +10,7 @@ from .denoise import Prediction
 
 
 class Limits:
-    """What memory allows one process, as far as it is known. The limits only ever go down.
+    """The known limits of memory of one process. The limits only ever go down.
 
     known_tilings: (side, overlap) among which --tile auto chooses, the default first.
     share: of the memory, that this process has.
@@ -23,7 +23,7 @@ class Limits:
         self._most_side = MOST_TILE
 
     def tiling(self, settings: Settings, latent: Size) -> Tiling:
-        """Return the tiling for a latent of this size: the one that `settings` ask for, if its tiles fit."""
+        """Return the tiling for a latent of this size: the setting's own, if its tiles fit."""
         if settings.tile == "auto":
             return tilings(latent, self._known_tilings, self._most_side)[0]
         if settings.tile <= self._most_side:
@@ -40,7 +40,7 @@ class Limits:
         return min(self._most_tiles, asked)
 
     def lower(self, prediction: Prediction, latent: Size) -> str | None:
-        """Lower a limit below what `prediction` took, and return a sentence about it; None if nothing is left.
+        """Lower a limit below those of `prediction`, and return a sentence; None if nothing is left.
 
         First go pictures in a call, then tiles in a call, then the side of tiles. latent: (height, width).
         """

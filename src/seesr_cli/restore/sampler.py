@@ -161,7 +161,7 @@ class Sampler:
         batch_size: int | None = None,
         on_tiles: OnTiles = lambda count: None,
     ) -> Prediction:
-        """Return what predicts the noise in the latents of several pictures, within the limits of memory.
+        """Return the predictor of the noise in the latents of several pictures, within the limits of memory.
 
         frames: [P, 3, H, W], RGB in [0, 1].
         conditioning: a row for each picture, or two, (negative, positive). With two, the positive row is guided at the

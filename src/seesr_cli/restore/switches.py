@@ -1,11 +1,11 @@
-"""What makes a run faster and leaves its picture as it is, up to rounding: each can be turned off."""
+"""Switches for speed: each makes a run faster and keeps its picture the same, up to rounding."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Switches:
-    """Each is on because it was measured, by us or by others, but for graphs; docs/decisions says what it gains.
+    """The switches; each but `graphs` is on because it was measured to gain time (docs/decisions).
 
     memory: on a CPU under glibc memory that is freed between the first step and the last is kept for the next tensor.
     constants: what is equal at every step (the control picture's features, keys and values of what is read) is computed

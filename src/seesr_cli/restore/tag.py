@@ -47,7 +47,7 @@ class Tag(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What the tagger sees in one picture.
+    """The tags and tokens that the tagger finds in one picture.
 
     tags: those that fire, in label order, or as a person edited them.
     tokens: [1, cells + 1, width].

@@ -33,7 +33,7 @@ from .tag import Reader, Reading, assemble, edited
 
 
 class _Start(NamedTuple):
-    """A picture before the first step: what the networks attend to, its noised latent, and the source of its noise."""
+    """A picture before the first step: its conditioning, its noised latent, and the source of its noise."""
 
     reading: Reading
     fitted: Fitted
@@ -223,7 +223,7 @@ class Upscaler:
         return begin(encoded, self.sampler.schedule(settings), noise)
 
     def conditioning(self, prompt: Prompt, reading: Reading, settings: Settings) -> Conditioning:
-        """Return what the networks attend to: rows (negative, positive) with guidance, else the positive row alone."""
+        """Return the conditioning: rows (negative, positive) with guidance, else the positive row alone."""
         texts = (prompt.negative, prompt.positive) if settings.guidance > 1 else (prompt.positive,)
         return Conditioning(self.text_encoder.encode(texts), reading.tokens.expand(len(texts), -1, -1))
 

@@ -56,7 +56,7 @@ class InProgress:
 
     @property
     def group_key(self) -> object:
-        """What all pictures that are sampled together must have in common."""
+        """The properties that pictures must share to be sampled together."""
         return self.prepared.sizes.padded, self.settings, self.repeats
 
     @property

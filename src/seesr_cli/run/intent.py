@@ -1,4 +1,4 @@
-"""Say what a run would do about each picture, for --dry-run; nothing is written and no model is loaded."""
+"""Say for --dry-run how a run would treat each picture, without writing a file or loading a model."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,14 +26,14 @@ MAKES_NOTHING = ("kept", "edited, kept", "another picture's, kept", "not ours, k
 
 
 class Intent(NamedTuple):
-    """What a run would do about one picture. words: "new", "again: " and what changed, or one of MAKES_NOTHING."""
+    """The plan of a run for one picture. words: "new", "again: " and what changed, or one of MAKES_NOTHING."""
 
     job: Job
     words: str
 
 
 class _Nobody(Watch):
-    """A listener that does nothing with what it is told."""
+    """A listener that ignores everything."""
 
     def started(self, source: Path, target: Path | None) -> None:
         return
@@ -52,7 +52,7 @@ class _Nobody(Watch):
 
 
 def intents(jobs: Sequence[Job], request: Request, fingerprint: Callable[[], str]) -> Iterator[Intent]:
-    """Yield what a run would do about each picture; one that cannot be read is "new", and fails when it is begun."""
+    """Yield the plan for each picture; an unreadable one is "new", and fails when it is begun."""
 
     def load() -> "Upscaler":
         raise RuntimeError("A dry run loads no model.")
@@ -66,7 +66,7 @@ def intents(jobs: Sequence[Job], request: Request, fingerprint: Callable[[], str
 
 
 def intent(session: Session, job: Job) -> str:
-    """Return what a run would do about the job's picture: "new", "again: " and what changed, or one of MAKES_NOTHING.
+    """Return the plan for the job's picture: "new", "again: " with the change, or one of MAKES_NOTHING.
 
     Raises PictureError if the picture cannot be read.
     """

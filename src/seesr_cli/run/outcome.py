@@ -1,4 +1,4 @@
-"""What a run tells: an Outcome when a picture ends, and calls of a Watch before that."""
+"""The reports of a run: an Outcome when a picture ends, and calls of a Watch before that."""
 
 import errno
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ OutcomeState = Literal["done", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one picture.
+    """The end of one picture: its state, its result, and how it was made.
 
     seconds: time this picture took, without loading the model.
     target: path of the result; None if there is no result, or if it goes to stdout.
@@ -60,7 +60,7 @@ class Watch(Protocol):
         """The picture `source` is begun; its result goes to `target`."""
 
     def loading(self, what: str) -> None:
-        """The model `what` is being loaded, which takes a while."""
+        """Tell that the model `what` is being loaded, which takes a while."""
 
     def stepped(self, source: Path, done: int, total: int) -> None:
         """The picture `source` has `done` of its `total` denoising steps."""
@@ -75,7 +75,7 @@ class Watch(Protocol):
 def skipped_outcome(
     job: Job, reason: Literal["done", "edited"], notes: tuple[str, ...], kept_seconds: float | None = None
 ) -> Outcome:
-    """Return the Outcome of a picture whose result is there, as it was made or as a person edited it since."""
+    """Return the Outcome of a picture whose result is already there, made or edited before."""
     sentences = {
         "done": "is already there: left alone, --overwrite makes it again",
         "edited": "is already there and was edited since: left alone, --overwrite makes it again",

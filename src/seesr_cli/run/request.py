@@ -1,4 +1,4 @@
-"""What a person asks for every picture of a run."""
+"""The options of a run that hold for every picture."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from ..settings import MAX_PIXELS, Metadata, Settings, Sidecar
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for every picture of a run, apart from the paths of the results.
+    """The options for every picture of a run, apart from the paths of the results.
 
     dtype: precision of the networks; "auto": the best for the device.
     quality: 1 to 100, of lossy formats; None: the format's own.

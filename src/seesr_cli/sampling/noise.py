@@ -23,5 +23,5 @@ def seeded(seed: int) -> Noise:
 
 
 def together(noises: Sequence[Noise]) -> Noise:
-    """Return the noise of several pictures at once: of a shape [P, ...], each picture's own next draw of [1, ...]."""
+    """Return the noise of several pictures, [P, ...], each drawn from the picture's own source."""
     return lambda shape: torch.cat([noise(torch.Size((1, *shape[1:]))) for noise in noises])

@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """The steps of a run, and the levels of signal and noise that a picture is brought to where it starts."""
+    """The steps of a run, with the signal and noise of the latent at which it starts."""
 
     steps: tuple[Step, ...]
     start_signal: float

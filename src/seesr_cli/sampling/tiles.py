@@ -61,7 +61,7 @@ class Tile(NamedTuple):
     share: Tensor
 
     def crop(self, pixels: Tensor, factor: int = 1) -> Tensor:
-        """Return the part of `pixels` [..., H, W] in this tile, of a picture `factor` times as large as the latent."""
+        """Return this tile's part of `pixels` [..., H, W], which are `factor` times as large as the latent."""
         rows, columns = slice(self.top * factor, self.bottom * factor), slice(self.left * factor, self.right * factor)
         return pixels[..., rows, columns]
 
@@ -138,7 +138,7 @@ def tilings(size: tuple[int, int], known: Sequence[tuple[int, int]], most: int =
 
 
 def work(size: tuple[int, int], tile: int, overlap: int) -> float:
-    """Return the work, in GF, of a guided step of the published networks on a latent of `size`; a fit to counts."""
+    """Return the work, in GF, of a guided step of the published networks on a latent of `size`, fitted to counts."""
     laid = grid(size, tile, overlap)
     return laid.count * (0.6254 * laid.area + 4.09e-5 * laid.area**2 + 22)
 

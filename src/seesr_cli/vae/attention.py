@@ -1,4 +1,4 @@
-"""Compute a VAE's attention over a map of any size: to all of it, or to what is near and to means of the rest."""
+"""Compute a VAE's attention over a map of any size: exact nearby, by means of areas far away."""
 
 import math
 
@@ -19,7 +19,7 @@ QUERIES = 4096
 
 
 def attend(attention: Attention, given: Rest, course: Course) -> None:
-    """Add to `given` what its positions attend to: to all up to GLOBAL², to what is far from them only to means above.
+    """Add attention to `given`: over everything up to GLOBAL², above that over far areas by their means.
 
     A mean over n positions is attended to as they would be if they were equal: its logit is larger by log n.
     """

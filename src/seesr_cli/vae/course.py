@@ -1,4 +1,4 @@
-"""Describe the way of one map through the steps of a VAE: the sizes on it, and the plan that bounds its memory."""
+"""Describe the course of one map through the steps of a VAE: its sizes and its plan."""
 
 import math
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ class Course(NamedTuple):
         return math.prod(self.sizes[index]) * self.width(index) * self.dtype.itemsize
 
     def path(self, span: tuple[int, int], box: Box) -> list[Box]:
-        """Return what the layers from span[0] up to span[1] read, one after the other, to make `box`, which is last."""
+        """Return the boxes that the layers span[0] to span[1] read, in order, to compute `box`."""
         boxes = [box]
         for index in reversed(range(*span)):
             boxes.insert(0, self.layer(index).reads(boxes[0], self.sizes[index]))

@@ -50,7 +50,7 @@ class Moments:
             self._squares = self._squares + (ones @ offsets.square_())[0].cpu().double()
 
     def norm(self, module: nn.GroupNorm) -> Norm:
-        """Return `module` with the statistics of what was added."""
+        """Return `module` with the statistics of all maps that were added."""
         offset = self._sum / self._count
         mean = (self._pivot.cpu().double() + offset).view(module.num_groups, -1)
         variance = (self._squares / self._count - offset.square()).view(module.num_groups, -1)

@@ -26,7 +26,7 @@ OnPiece = Callable[[int, int], None]
 
 
 def run(course: Course, plan: Plan, source: Source, sink: Sink, on_piece: OnPiece = lambda done, total: None) -> None:
-    """Give to `sink`, box by box, what the steps of `course` make of a map of which `source` returns any box.
+    """Compute the steps of `course` in boxes: read each from `source`, and hand its result to `sink`.
 
     Both see tensors [1, C, h, w] of the networks' type and on their device; the boxes given to `sink` cover the output
     once. With an exact plan it is what the networks give to rounding, but for attention above GLOBAL² positions.
@@ -163,7 +163,7 @@ def through(
     norms: dict[int, Norm],
     kept: Rest | None = None,
 ) -> tuple[list[Tensor], dict[int, Norm]]:
-    """Return `boxes` of what the layers from span[0] up to span[1] make of what `read` returns, and their norms.
+    """Return `boxes` of the result of the layers span[0] to span[1], and their norms.
 
     norms: by the number of the step; one that is absent is measured on all boxes together. kept: what is added if it
     was kept by a step before these.

@@ -1,4 +1,4 @@
-"""What a VAE may use of the memory, and how a picture goes through it with that."""
+"""Plan how a picture goes through the VAE within the memory that the VAE may use."""
 
 import math
 from collections.abc import Sequence
@@ -85,7 +85,7 @@ def whole(course: Course) -> int:
 
 
 def free(device: torch.device, share: Share = ALONE) -> int:
-    """Return how many bytes of `device` this process of a run may take, which has a `share` of what there is.
+    """Return the bytes of `device` that this process may take, by its `share`.
 
     It is a power of two, so that it is the same from run to run.
     """
@@ -93,8 +93,11 @@ def free(device: torch.device, share: Share = ALONE) -> int:
 
 
 class _Rests(NamedTuple):
-    """What the exact steps need when those of `span` are joined: bytes in which features rest, bytes in use on the
-    device, and of these what lies beside the pieces."""
+    """The bytes that the exact steps need if those of `span` are joined.
+
+    resting: in which features rest.
+    memory: in use on the device; beside: of these, the bytes beside the pieces.
+    """
 
     span: tuple[int, int]
     hosted: bool

@@ -1,4 +1,4 @@
-"""Take a VAE's encoder and decoder apart into flat lists of steps, and tell which part of a map each step reads."""
+"""Take a VAE's encoder and decoder apart into flat lists of steps with known receptive fields."""
 
 from itertools import product
 from typing import Any, NamedTuple
@@ -56,11 +56,11 @@ class Layer(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Channels of what it gives."""
+        """The number of output channels."""
         return self.conv.out_channels
 
     def size(self, given: Size) -> Size:
-        """Return the size of what it gives for a map of size `given`."""
+        """Return the size of the output for an input map of size `given`."""
         stride = self.conv.stride[0]
         return (given[0] * 2, given[1] * 2) if self.doubles else (given[0] // stride, given[1] // stride)
 
@@ -112,7 +112,7 @@ class Attention(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Channels of what it gives."""
+        """The number of output channels."""
         return int(self.module.to_q.in_features)
 
     def heads(self, positions: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ METRICS = "metrics"
 
 
 def locate(model: Model, given: Path | None) -> Path:
-    """Return the folder with `model`'s files: the one given, the bundled one, `$SEESR_WEIGHTS`, or what was pulled.
+    """Return the folder with `model`'s files: the given one, the bundled one, `$SEESR_WEIGHTS`, or the default.
 
     Of a folder that was pulled, no file is other than when it was verified. Raises WeightsMissing when there is no
     folder, or not all of the model was pulled; WeightsInvalid when a verified file has changed.

@@ -99,7 +99,7 @@ class _Known:
             raise WeightsMissing(f"{path} cannot be read ({problem.strerror}): check its permissions.") from problem
 
     def keep(self) -> None:
-        """Remember for the next run what was read; where that cannot be written, the next run reads again."""
+        """Write the checksums for the next run; if the write fails, the next run reads the files again."""
         if self._changed:
             with suppress(OutputUnwritable):
                 write_json(self._place, {name: record._asdict() for name, record in self._records.items()})

@@ -33,7 +33,10 @@ class Refused(Exception):
 
 
 class Remote(NamedTuple):
-    """What a source says of a file before it is fetched. etag: a large file's sha256, a small file's blob id."""
+    """The facts that a source tells of a file before it is fetched.
+
+    etag: a large file's sha256, a small file's blob id.
+    """
 
     url: str
     commit: str
@@ -58,7 +61,7 @@ def offline() -> bool:
 
 
 def ask(source: Source) -> Remote:
-    """Return what the Hub says of a file. Raises Refused."""
+    """Return the Hub's facts about a file. Raises Refused."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     kind = None if source.type == "model" else source.type
@@ -128,7 +131,7 @@ def tie_in(source: Source, commit: str) -> Path:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep huggingface_hub from writing to the terminal: what went wrong is told by us, once, in words."""
+    """Keep huggingface_hub from writing to the terminal: we report its problems once, in our words."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -187,7 +190,7 @@ class _Sink:
         return self._stream.truncate(self.size)
 
     def blob_id(self) -> str:
-        """Return git's name for the content: what the Hub gives as ETag of a small file."""
+        """Return git's name for the content, which the Hub gives as the ETag of a small file."""
         if self.size > CHUNK:
             return ""
         self._stream.seek(0)

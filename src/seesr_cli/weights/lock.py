@@ -1,4 +1,4 @@
-"""`weights.lock`: which files a model is made of, where they are, and what their bytes must be. Reads; asks nobody."""
+"""`weights.lock`: the files of each model, their sources, and the checksums of their bytes. Reads; asks nobody."""
 
 import json
 import os
@@ -42,7 +42,7 @@ class Source:
 
     @property
     def on_hub(self) -> bool:
-        """Whether huggingface_hub's cache holds what comes from here."""
+        """Whether huggingface_hub's cache holds the files of this source."""
         return self.type in HUB_TYPES
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class Lock:
         return self.urls[source.type].format(repository=source.repository, revision=source.revision, path=source.path)
 
     def tensors(self, file: File) -> dict[str, list[int]]:
-        """Return the names and shapes that the header of `file` must hold: of the list beside the lock, or of ours."""
+        """Return the names and shapes for the header of `file`, from the list beside the lock or from ours."""
         own = self.path.parent / "tensors" / f"{file.tensors}.json"
         text = own if own.is_file() else files(__package__) / "tensors" / f"{file.tensors}.json"
         return json.loads(text.read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ SLACK = 1 << 20
 
 
 def find() -> Path:
-    """Return the path of the lock: the one `$SEESR_LOCK` names, the installed one, or that of the repository."""
+    """Return the path of the lock: `$SEESR_LOCK`, the installed file, or the repository's."""
     if named := os.environ.get(LOCK_VARIABLE):
         return Path(named)
     package = Path(str(files(__package__.partition(".")[0])))

@@ -39,7 +39,7 @@ def silent(progress: Progress) -> None:
 
 
 class Plan(NamedTuple):
-    """What is to be fetched: the files, and the names of licences that nobody has accepted yet.
+    """The files to fetch, and the names of licences that nobody has accepted yet.
 
     into: the shelf. linked: files go to huggingface_hub's cache and the shelf links there; else into the shelf itself.
     """
@@ -58,7 +58,7 @@ class Plan(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """What has to come over the network, at most: parts that are here already are not counted."""
+        """The bytes to fetch over the network, at most: parts that are already here do not count."""
         return sum(file.bytes for file in self.files)
 
 

@@ -1,4 +1,4 @@
-"""The lock is written anew from what the Hub says now: for maintainers with a network."""
+"""Write the lock anew from the Hub's present answers: for maintainers with a network."""
 
 import tempfile
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A shelf: a folder of weights in the published layout that remembers what was verified, resolved and accepted.
+"""A shelf: a folder of weights that remembers which files were verified, and which revisions were resolved.
 
 The memory is `.seesr/state.json` in that folder. A file counts as verified while its size and time of change are those
 of the moment its bytes were hashed, and it is hashed again when they are not; so a run does not read 14 GB to begin.
@@ -27,7 +27,7 @@ State = Literal["verified", "unverified", "replaced", "missing"]
 
 
 class Record(NamedTuple):
-    """A file as it was when its bytes were hashed; of a converted one, also what it was made of (file → sha256)."""
+    """A file as it was when it was hashed; for a converted file also its sources (file → sha256)."""
 
     size: int
     mtime_ns: int
@@ -37,7 +37,7 @@ class Record(NamedTuple):
 
 
 class Pin(NamedTuple):
-    """What a branch was resolved to, once, for a file without a published checksum."""
+    """The revision that a branch had when it was resolved, for a file without a published checksum."""
 
     repository: str
     revision: str
@@ -67,7 +67,7 @@ class Shelf:
         self.root = root
 
     def memory(self) -> Memory:
-        """Return what is remembered now. Raises WeightsInvalid when the memory is no longer readable."""
+        """Return the shelf's present memory. Raises WeightsInvalid when the memory is no longer readable."""
         path = self.root / MEMORY / "state.json"
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -85,7 +85,7 @@ class Shelf:
 
     @contextmanager
     def changing(self) -> Iterator[Memory]:
-        """Give the memory to be changed; it is written, whole or not at all, and one process at a time does so."""
+        """Give the memory to be changed, and write it whole or not at all, one process at a time."""
         path = self.root / MEMORY / "state.json"
         with self.alone("state"):
             memory = self.memory()
@@ -106,7 +106,7 @@ class Shelf:
 
     @contextmanager
     def alone(self, name: str, wait: bool = True) -> Iterator[None]:
-        """Keep other processes out of what `name` stands for; a process that dies lets go.
+        """Keep other processes away from `name`; a process that dies lets go.
 
         wait: until another process lets go. Raises WeightsError, also where there is no waiting for one that does not.
         """
@@ -133,7 +133,7 @@ class Shelf:
         return self.root / name
 
     def sha256(self, file: File) -> str:
-        """Return the checksum that `file` is held to: the lock's, or that of its pin, or "" before there is one."""
+        """Return the checksum that `file` must have: the lock's, or its pin's, or "" before there is one."""
         pin = self.memory().pins.get(file.file)
         return file.sha256 or (pin.sha256 if pin else "")
 
@@ -144,7 +144,7 @@ class Shelf:
             memory.files[name] = Record(stat.st_size, stat.st_mtime_ns, sha256, made_of or {}, maker)
 
     def forget(self, name: str) -> None:
-        """Let the shelf hold no file of that name, and remember none."""
+        """Delete the file of that name, and forget it."""
         self.path(name).unlink(missing_ok=True)
         with self.changing() as memory:
             memory.files.pop(name, None)
@@ -206,7 +206,7 @@ class Shelf:
 
 
 def default() -> Shelf:
-    """Return the shelf of what `pull` fetches: among huggingface_hub's assets, beside its cache."""
+    """Return the shelf that `pull` fills: among huggingface_hub's assets, beside its cache."""
     from huggingface_hub import constants
 
     return Shelf(Path(constants.HF_ASSETS_CACHE) / "seesr" / "weights" / "default")
@@ -223,7 +223,7 @@ def sha256(path: Path, on_bytes: Callable[[int], None] = lambda count: None) -> 
 
 
 def link(target: Path, path: Path) -> None:
-    """Let `path` be the file `target`, whatever it was before: a link where the system allows one, else a copy."""
+    """Make `path` the file `target`, whatever it was before: by a link if the system allows it, else by a copy."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     part.unlink(missing_ok=True)

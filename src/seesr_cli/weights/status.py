@@ -1,4 +1,4 @@
-"""What is on a shelf and what is lacking, by the lock; asks no network."""
+"""List the files of a shelf and the missing ones, by the lock, without a network."""
 
 from collections.abc import Collection
 from typing import NamedTuple

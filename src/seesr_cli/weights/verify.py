@@ -1,4 +1,4 @@
-"""A shelf is looked after: everything hashed again, what is not needed deleted."""
+"""Hash all files of a shelf again, and delete the files that no model needs."""
 
 import glob
 import os
@@ -15,7 +15,7 @@ from .shelf import MEMORY, PART, Shelf, State, default, sha256
 
 
 def verify(lock: Lock, shelf: Shelf, model: str, watch: Watch = silent) -> tuple[status.Item, ...]:
-    """Hash every file of `model` that is on the shelf, whatever is remembered, and return how each stands now.
+    """Hash every file of `model` on the shelf, remembered or not, and return the state of each.
 
     What is found is remembered where the shelf can be written.
     """
@@ -56,7 +56,7 @@ def verify(lock: Lock, shelf: Shelf, model: str, watch: Watch = silent) -> tuple
 
 
 def prune(lock: Lock, shelf: Shelf) -> tuple[tuple[str, int], ...]:
-    """Delete what no model needs, and return the names and sizes of what is gone.
+    """Delete the files that no model needs, and return their names and sizes.
 
     That is: parts of downloads and of conversions, copies that are no longer what was made, and files that are in the
     lock no more. Originals that have a copy stay: the copy may be in 16 bits, and freeing them is asked for by --slim.
