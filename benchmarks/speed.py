@@ -495,11 +495,11 @@ def make_vae(model: str, place: Place) -> AutoencoderKL:
     """Return the VAE of one model on `place`; that of real size is filled with seeded normals."""
     if model == "miniature":
         return load_vae(MINIATURE, locate(MINIATURE, None), place)
-    levels = len(configs.VAE["block_out_channels"])
+    levels = len(configs.PUBLISHED_VAE["block_out_channels"])
     down, up = ("DownEncoderBlock2D",) * levels, ("UpDecoderBlock2D",) * levels
     with torch.device("meta"):
         # The published size of samples, which is that of diffusers' tiles.
-        vae = AutoencoderKL(**configs.VAE, down_block_types=down, up_block_types=up, sample_size=768)
+        vae = AutoencoderKL(**configs.PUBLISHED_VAE, down_block_types=down, up_block_types=up, sample_size=768)
     return fill(vae, place)
 
 

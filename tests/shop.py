@@ -14,7 +14,7 @@ from typing import Any
 import seesr_cli
 from hub import Hub, serving, sha256
 from seesr_cli.weights import lock
-from seesr_cli.weights.lock import File, Lock, Source
+from seesr_cli.weights.lock import File, FileSource, Lock
 
 AUTHOR, BASE, MIRROR, RAM, TURBO, TAGS = (
     "author/SeeSR",
@@ -131,24 +131,24 @@ def opened(weights: Path, folder: Path) -> Iterator[Shop]:
     spaces = "spaces/maker/ram-demo"
     hub.commit(spaces, {"ram_swin_large_14m.pth": content["ram_swin_large_14m.pth"]})
 
-    def sources(name: str) -> tuple[Source, ...]:
+    def sources(name: str) -> tuple[FileSource, ...]:
         head, _, inner = name.partition("/")
         if head == "seesr":
-            return (Source(AUTHOR, "model", name, branch="main"),)
+            return (FileSource(AUTHOR, "model", name, branch="main"),)
         if head == "stable-diffusion-2-base":
-            return tuple(Source(place, "model", inner, commits[place]) for place in (BASE, MIRROR))
+            return tuple(FileSource(place, "model", inner, commits[place]) for place in (BASE, MIRROR))
         if head == "sd-turbo":
-            return (Source(TURBO, "model", inner, commits[TURBO]),)
+            return (FileSource(TURBO, "model", inner, commits[TURBO]),)
         if name in LISTS:
-            return (Source(TAGS, "raw", f"data/{name}", commits[TAGS]),)
-        own = Source(RAM, "model", name, commits[RAM])
-        mirror = Source("maker/ram-demo", "space", name, hub.main[spaces])
+            return (FileSource(TAGS, "raw", f"data/{name}", commits[TAGS]),)
+        own = FileSource(RAM, "model", name, commits[RAM])
+        mirror = FileSource("maker/ram-demo", "space", name, hub.main[spaces])
         return (own, mirror) if name.startswith("ram") else (own,)
 
     files = []
     for name, data in sorted(content.items()):
         if name == "tagger_config.json":
-            places: tuple[Source, ...] = (Source(TAGS, "raw", "data/tagger_config.json", commits[TAGS]),)
+            places: tuple[FileSource, ...] = (FileSource(TAGS, "raw", "data/tagger_config.json", commits[TAGS]),)
             hub.repositories[TAGS][commits[TAGS]]["data/tagger_config.json"] = data
         else:
             places = sources(name)

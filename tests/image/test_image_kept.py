@@ -188,7 +188,7 @@ def test_that_xmp_beyond_one_segment_is_left_behind_is_said() -> None:
 
 def test_a_size_beyond_16_bits_is_stated_as_a_long_number() -> None:
     block, _ = exif.moved(camera(), turn((70000, 80000), 1))
-    reading = tiff.Reading(io.BytesIO(block.removeprefix(exif.HEAD)))
+    reading = tiff.TiffFile(io.BytesIO(block.removeprefix(exif.HEAD)))
     entries, _ = reading.directory(200)
     assert reading.numbers(entries, 0xA002) == (80000,)
     assert reading.numbers(entries, 0xA003) == (70000,)

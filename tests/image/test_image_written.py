@@ -211,9 +211,9 @@ def test_directories_in_a_ring_end(tmp_path: Path) -> None:
     ring = b"II*\0\x08\0\0\0" + b"".join(
         directory + (8 + 30 * ((i + 1) % 5000)).to_bytes(4, "little") for i in range(5000)
     )
-    assert len(tiff.Reading(io.BytesIO(ring)).pages()) == 5000
+    assert len(tiff.TiffFile(io.BytesIO(ring)).pages()) == 5000
     overlapping = b"II*\0\x08\0\0\0" + b"\xff\xff" * 500_000
-    assert len(tiff.Reading(io.BytesIO(overlapping)).pages()) <= 1
+    assert len(tiff.TiffFile(io.BytesIO(overlapping)).pages()) <= 1
 
 
 def test_a_disk_that_is_full_has_its_sentence_in_every_format(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ def published(part: str) -> dict[str, Any]:
 
 
 def test_the_sizes_that_are_written_down_are_those_of_the_published_files() -> None:
-    for part, config in (("unet", configs.UNET), ("controlnet", configs.CONTROLNET)):
+    for part, config in (("unet", configs.PUBLISHED_UNET), ("controlnet", configs.PUBLISHED_CONTROLNET)):
         assert config.items() <= published(part).items()
-    assert configs.VAE.items() <= real.VAE_CONFIG.items()
-    assert configs.TEXT.items() <= real.TEXT_CONFIG.items()
+    assert configs.PUBLISHED_VAE.items() <= real.VAE_CONFIG.items()
+    assert configs.PUBLISHED_TEXT.items() <= real.TEXT_CONFIG.items()
     head = configs.TAGGER["tagging_head"]
     assert head.items() <= configs.PUBLISHED_TAGGER["tagging_head"].items()
     assert {**configs.TAGGER, "tagging_head": None, "labels": None}.items() <= {
@@ -39,7 +39,7 @@ def test_configurations_of_a_folder_count_before_the_published_ones(tmp_path: Pa
     config.write_text(json.dumps(published("unet") | {"block_out_channels": [32, 32, 64, 64]}))
     found = configs.networks(SEESR, tmp_path)
     assert found.unet["block_out_channels"] == [32, 32, 64, 64]
-    assert found.controlnet == configs.CONTROLNET
+    assert found.controlnet == configs.PUBLISHED_CONTROLNET
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{"])

@@ -19,7 +19,7 @@ from seesr_cli.evaluate.consistency import consistency
 from seesr_cli.evaluate.pixels import read
 from seesr_cli.records import provenance
 from seesr_cli.report import page as compare
-from seesr_cli.report.page import Entry
+from seesr_cli.report.page import PageEntry
 from seesr_cli.restore.prompt import Prompt
 from seesr_cli.restore.tag import Tag
 from seesr_cli.settings import Settings
@@ -80,14 +80,14 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return photo(tmp_path / "small.png", 30, 40), photo(tmp_path / "large.png", 120, 160)
 
 
-def done(pair: tuple[Path, Path], settings: Mapping[str, object] | None = None) -> Entry:
+def done(pair: tuple[Path, Path], settings: Mapping[str, object] | None = None) -> PageEntry:
     tags = (("frog", 0.91), ("stone", 0.64))
-    return Entry(
+    return PageEntry(
         *pair, "done", "", 12.5, (30, 40), (120, 160), tags, "frog, stone, ,clean", settings or {}, ("A note.",)
     )
 
 
-def written(folder: Path, entries: Sequence[Entry], title: str = "A run") -> Path:
+def written(folder: Path, entries: Sequence[PageEntry], title: str = "A run") -> Path:
     path = folder / "page.html"
     compare.write(path, entries, title)
     return path
@@ -138,7 +138,7 @@ def test_an_entry_is_told_whole(tmp_path: Path, pair: tuple[Path, Path]) -> None
 
 def test_what_all_pictures_were_made_with_is_told_once(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     common = {"scale": 4.0, "steps": 50, "prompt": "", "width": None, "add_tags": ("moss", "fern")}
-    failed = Entry(pair[0], None, "failed", "It failed.")
+    failed = PageEntry(pair[0], None, "failed", "It failed.")
     page = Parsed(written(tmp_path, [done(pair, common | {"seed": 1}), failed, done(pair, common | {"seed": 2})]))
     assert json.loads(page.text("run"))["settings"] == {"scale": "4", "steps": "50", "add_tags": "moss, fern"}
     assert [page.entry(number)["settings"] for number in range(3)] == [{"seed": "1"}, {}, {"seed": "2"}]
@@ -170,7 +170,7 @@ def test_a_skipped_picture_is_told_of_as_its_result_tells(tmp_path: Path, pair: 
     )
     record = provenance.record(recipe, (Tag("frog", 0.91, 0.5),), Prompt("frog, ,clean", "blur"))
     put_packet(pair[1], provenance.embed(None, record))
-    skipped = Entry(*pair, "skipped", f"{pair[1]} is already there")
+    skipped = PageEntry(*pair, "skipped", f"{pair[1]} is already there")
     entry = Parsed(written(tmp_path, [done(pair, {"seed": 3}), skipped])).entry(1)
     assert (entry["sizeIn"], entry["sizeOut"]) == ([30, 40], [120, 160])
     assert (entry["tags"], entry["prompt"]) == ([["frog", 0.91]], "frog, ,clean")
@@ -183,15 +183,17 @@ def test_a_strange_record_does_not_break_the_page(tmp_path: Path, pair: tuple[Pa
     record |= {"input": {"name": "a", "sha256": ""}, "output": {"kind": "png", "quality": None, "bits": 8}}
     record |= {"device": "cpu", "dtype": "fp32", "batch_size": 1, "tags": [{"name": "frog", "score": "SCORE"}]}
     put_packet(pair[1], provenance.embed(None, record).replace(b'"SCORE"', score))
-    entry = Parsed(written(tmp_path, [Entry(*pair, "skipped", "It is there.")])).entry(0)
+    entry = Parsed(written(tmp_path, [PageEntry(*pair, "skipped", "It is there.")])).entry(0)
     assert entry["tags"] == ([["frog", 1.0]] if score == b"1e999" else [])
 
 
 def test_no_name_breaks_the_page(tmp_path: Path) -> None:
     source = Path("folder", NASTY)
-    entry = Entry(source, None, "failed", f"{source} is not there.", tags=((NASTY, 0.5),), prompt=NASTY, notes=(NASTY,))
+    entry = PageEntry(
+        source, None, "failed", f"{source} is not there.", tags=((NASTY, 0.5),), prompt=NASTY, notes=(NASTY,)
+    )
     page = Parsed(written(tmp_path, [entry], NASTY))
-    plain = Parsed(written(tmp_path, [Entry(Path("a"), None, "failed")]))
+    plain = Parsed(written(tmp_path, [PageEntry(Path("a"), None, "failed")]))
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
     assert page.entry(0)["paths"] == {"before": str(source)}
     assert page.entry(0)["tags"] == [[NASTY, 0.5]]
@@ -200,7 +202,7 @@ def test_no_name_breaks_the_page(tmp_path: Path) -> None:
 
 def test_a_link_leads_to_the_file_whatever_its_name(tmp_path: Path) -> None:
     name = 'a:b "c" é #1?%.png'
-    entry = Entry(photo(tmp_path / name, 2, 2), None, "skipped")
+    entry = PageEntry(photo(tmp_path / name, 2, 2), None, "skipped")
     folder = tmp_path / "pages"
     folder.mkdir()
     link = Parsed(written(folder, [entry])).entry(0)["links"]["before"]
@@ -209,7 +211,7 @@ def test_a_link_leads_to_the_file_whatever_its_name(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_a_sentence_in_the_page(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     pair[1].write_bytes(b"no picture")
-    entries = [done(pair), Entry(tmp_path / "gone.png", tmp_path, "done")]
+    entries = [done(pair), PageEntry(tmp_path / "gone.png", tmp_path, "done")]
     page = Parsed(written(tmp_path, entries))
     assert list(page.entry(0)["previews"]) == ["before", "thumbnail"]
     (sentence,) = page.entry(0)["problems"]
@@ -222,7 +224,7 @@ def test_a_preview_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90° clockwise
     source = photo(tmp_path / "turned.jpg", 40, 60, exif=exif, quality=95)
-    shown = Parsed(written(tmp_path, [Entry(source, None, "skipped")])).preview("before-0")
+    shown = Parsed(written(tmp_path, [PageEntry(source, None, "skipped")])).preview("before-0")
     assert shown.size == (40, 60)
     corner = shown.convert("RGB").getpixel((38, 1))
     assert corner == pytest.approx((0, 0, 128), abs=12)  # the file's top left
@@ -234,7 +236,7 @@ def test_a_preview_is_in_srgb(tmp_path: Path) -> None:
     profile = profile.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
     source = tmp_path / "exchanged.png"
     Image.new("RGBA", (8, 8), (255, 0, 0, 128)).save(source, icc_profile=profile)
-    shown = Parsed(written(tmp_path, [Entry(source, None, "skipped")])).preview("before-0")
+    shown = Parsed(written(tmp_path, [PageEntry(source, None, "skipped")])).preview("before-0")
     assert shown.getpixel((4, 4)) == pytest.approx((0, 255, 0, 128), abs=6)
 
 
@@ -243,29 +245,29 @@ def test_a_preview_keeps_its_transparency(tmp_path: Path) -> None:
     values[:, 3:] = (200, 100, 50, 255)
     source = tmp_path / "clear.png"
     Image.fromarray(values).save(source)
-    shown = Parsed(written(tmp_path, [Entry(source, None, "skipped")])).preview("before-0")
+    shown = Parsed(written(tmp_path, [PageEntry(source, None, "skipped")])).preview("before-0")
     assert [shown.getchannel("A").getpixel((x, 3)) for x in (0, 5)] == [0, 255]
 
 
 def test_sixteen_bits_are_shown_as_what_they_mean(tmp_path: Path) -> None:
     source = tmp_path / "deep.png"
     Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(source)
-    shown = Parsed(written(tmp_path, [Entry(source, None, "skipped")])).preview("before-0")
+    shown = Parsed(written(tmp_path, [PageEntry(source, None, "skipped")])).preview("before-0")
     assert shown.convert("L").getpixel((4, 4)) == pytest.approx(40000 / 257, abs=2)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20000), (20000, 3)])
 def test_any_shape_has_a_preview(tmp_path: Path, size: tuple[int, int]) -> None:
     source = photo(tmp_path / "odd.png", *size)
-    entry = Parsed(written(tmp_path, [Entry(source, None, "skipped")])).entry(0)
+    entry = Parsed(written(tmp_path, [PageEntry(source, None, "skipped")])).entry(0)
     assert entry["problems"] == []
     assert min(entry["previews"]["thumbnail"].values()) >= 1
 
 
 def test_previews_are_smaller_where_there_are_many(tmp_path: Path) -> None:
-    entry = Entry(photo(tmp_path / "a.png", 800, 1000), None, "skipped")
+    entry = PageEntry(photo(tmp_path / "a.png", 800, 1000), None, "skipped")
     few = Parsed(written(tmp_path, [entry])).entry(0)["previews"]["before"]
-    gone = [Entry(tmp_path / "gone.png", None, "failed")] * 999
+    gone = [PageEntry(tmp_path / "gone.png", None, "failed")] * 999
     many = Parsed(written(tmp_path, [entry, *gone])).entry(0)["previews"]["before"]
     assert few == {"height": 800, "width": 1000}
     assert many["height"] * many["width"] == pytest.approx(compare.PAGE_PIXELS / 1000, rel=0.02)
@@ -327,10 +329,12 @@ def middle(box: dict[str, float]) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-def many(folder: Path, count: int, pair: tuple[Path, Path]) -> list[Entry]:
+def many(folder: Path, count: int, pair: tuple[Path, Path]) -> list[PageEntry]:
     entries = [done(pair)] * count
-    entries[1] = Entry(folder / "broken.jpg", None, "failed", f"{folder / 'broken.jpg'} is damaged: export it again.")
-    entries[2] = Entry(*pair, "skipped", f"{pair[1]} is already there")
+    entries[1] = PageEntry(
+        folder / "broken.jpg", None, "failed", f"{folder / 'broken.jpg'} is damaged: export it again."
+    )
+    entries[2] = PageEntry(*pair, "skipped", f"{pair[1]} is already there")
     return entries
 
 
@@ -488,7 +492,7 @@ def test_a_failed_picture_shows_its_sentence(page: browser.Page, tmp_path: Path,
 
 
 def test_names_are_shown_and_not_obeyed(page: browser.Page, tmp_path: Path) -> None:
-    entry = Entry(Path(NASTY), None, "failed", NASTY, tags=((NASTY, 0.5),), prompt=NASTY, notes=(NASTY,))
+    entry = PageEntry(Path(NASTY), None, "failed", NASTY, tags=((NASTY, 0.5),), prompt=NASTY, notes=(NASTY,))
     path = written(tmp_path, [entry, entry], NASTY)
     page.open(path)
     assert page.run("document.querySelectorAll('#overview img, #facts img').length") == 0
@@ -538,7 +542,7 @@ def test_a_planted_invention_glows_where_it_is_and_a_faithful_result_does_not(
     planted.paste((255, 0, 255), (128, 64, 160, 96))
     for name, one in (("source", source), ("faithful", faithful), ("planted", planted)):
         one.save(tmp_path / f"{name}.png")
-    entries = [Entry(tmp_path / "source.png", tmp_path / f"{name}.png", "done") for name in ("planted", "faithful")]
+    entries = [PageEntry(tmp_path / "source.png", tmp_path / f"{name}.png", "done") for name in ("planted", "faithful")]
     compare.write(tmp_path / "page.html", entries, "Run")
     parsed = Parsed(tmp_path / "page.html")
     heat = []

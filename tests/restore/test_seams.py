@@ -24,7 +24,7 @@ from seesr_cli.sampling.tiles import cover
 from seesr_cli.settings import Colour
 from seesr_cli.vae import attention, pieces
 from seesr_cli.vae.course import Course, Plan
-from seesr_cli.vae.steps import Box, Step, decoding, encoding, grid
+from seesr_cli.vae.steps import Box, VAEStep, decoding, encoding, grid
 from seesr_cli.weights import locate
 
 SIDE, PIECE = 256, 64
@@ -88,7 +88,7 @@ def attentive() -> AutoencoderKL:
     return network.eval().requires_grad_(False)
 
 
-def through(steps: tuple[Step, ...], given: Tensor, plan: Plan) -> Tensor:
+def through(steps: tuple[VAEStep, ...], given: Tensor, plan: Plan) -> Tensor:
     """Return what `steps` make of `given` as `plan` says."""
     course = Course.of(steps, (given.shape[-2], given.shape[-1]))
     made = torch.full((1, course.layer(len(steps) - 1).width, *course.sizes[-1]), torch.nan)
@@ -96,7 +96,7 @@ def through(steps: tuple[Step, ...], given: Tensor, plan: Plan) -> Tensor:
     return made
 
 
-def apart(steps: tuple[Step, ...], given: Tensor, boxes: list[Box]) -> Tensor:
+def apart(steps: tuple[VAEStep, ...], given: Tensor, boxes: list[Box]) -> Tensor:
     """Return what `steps` make of `given` where each box has norms of its own: what seams come from."""
     course = Course.of(steps, (given.shape[-2], given.shape[-1]))
     made = torch.full((1, course.layer(len(steps) - 1).width, *course.sizes[-1]), torch.nan)
@@ -105,11 +105,11 @@ def apart(steps: tuple[Step, ...], given: Tensor, boxes: list[Box]) -> Tensor:
     return made
 
 
-def exact(steps: tuple[Step, ...], rows: int) -> Plan:
+def exact(steps: tuple[VAEStep, ...], rows: int) -> Plan:
     return Plan(0, 0, (0, 0), 1, (rows,) * len(steps), False, 0, 1.0)
 
 
-def joined(steps: tuple[Step, ...], first: int, last: int, side: int, reduction: int) -> Plan:
+def joined(steps: tuple[VAEStep, ...], first: int, last: int, side: int, reduction: int) -> Plan:
     return exact(steps, side)._replace(first=first, last=last, piece=(side, side), reduction=reduction)
 
 

@@ -43,7 +43,7 @@ def gradient(height: int, width: int) -> Tensor:
     return torch.linspace(-1, 1, width).expand(1, 3, height, width).clone()
 
 
-def go(steps: tuple[taken.Step, ...], given: Tensor, plan: Plan | None = None, rows: int = 5) -> Tensor:
+def go(steps: tuple[taken.VAEStep, ...], given: Tensor, plan: Plan | None = None, rows: int = 5) -> Tensor:
     """Return what `steps` make of `given` in bands of `rows`, or as `plan` says."""
     course = Course.of(steps, (given.shape[-2], given.shape[-1]))
     plan = plan or Plan(0, 0, (0, 0), 1, (rows,) * len(steps), False, 0, 1.0)
@@ -71,7 +71,7 @@ def test_bands_encode_what_the_encoder_does(padding: str) -> None:
     torch.testing.assert_close(go(encoding(network), pixels), whole, atol=ROUNDING, rtol=0)
 
 
-def joined(steps: tuple[taken.Step, ...], first: int, last: int, piece: tuple[int, int], reduction: int = 1) -> Plan:
+def joined(steps: tuple[taken.VAEStep, ...], first: int, last: int, piece: tuple[int, int], reduction: int = 1) -> Plan:
     """Return a plan whose joined steps are measured on all if nothing is reduced: pieces alone make no difference."""
     return Plan(first, last, piece, reduction, (5,) * len(steps), False, 0, 1.0)
 

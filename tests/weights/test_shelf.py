@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from seesr_cli.errors import WeightsError, WeightsInvalid
-from seesr_cli.weights.lock import File, Source
+from seesr_cli.weights.lock import File, FileSource
 from seesr_cli.weights.shelf import Pin, Shelf, link, sha256
 
-SOURCE = Source("a/b", "model", "x", revision="0" * 40)
+SOURCE = FileSource("a/b", "model", "x", revision="0" * 40)
 
 
 @pytest.fixture

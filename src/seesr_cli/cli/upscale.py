@@ -295,11 +295,11 @@ def _check_page(page: Path, overwrite: bool) -> None:
 
 def _write_page(page: Path, jobs: "Sequence[Job]", outcomes: "Sequence[Outcome]", overwrite: bool) -> None:
     """Write the page that compares the pictures before and after, in the order of the jobs."""
-    from ..report.page import Entry, is_ours, write
+    from ..report.page import PageEntry, is_ours, write
 
     places = {job.source.path: place for place, job in enumerate(jobs)}
     entries = [
-        Entry(
+        PageEntry(
             source=outcome.source,
             target=outcome.target,
             state=outcome.state if outcome.kept_seconds is None else "done",

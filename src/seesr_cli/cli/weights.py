@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from ..catalogue import Model
-    from ..weights.pull import Plan
+    from ..weights.pull import PullPlan
     from ..weights.shelf import Shelf
 
 app = typer.Typer(
@@ -97,7 +97,7 @@ def pull(
         inventory.result(wanted.into.root)
 
 
-def fetch(wanted: "Plan", accepted: list[str], quiet: bool) -> None:
+def fetch(wanted: "PullPlan", accepted: list[str], quiet: bool) -> None:
     """Fetch the files of a plan with progress, and ask for licences if a person can answer.
 
     Raises as `weights.pull.fetch_all`.

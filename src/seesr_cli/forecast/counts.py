@@ -9,7 +9,7 @@ from itertools import pairwise
 from math import ceil, prod
 from typing import NamedTuple
 
-from ..models.configs import CONTROLNET, Config
+from ..models.configs import PUBLISHED_CONTROLNET, Config
 from ..sizes import Size
 
 WINDOW, WINDOWS = 256, 2
@@ -136,7 +136,9 @@ def unet(config: Config, size: Size, conditioning: ConditioningSize, copies: boo
 def controlnet(config: Config, size: Size, factor: int, conditioning: ConditioningSize, copies: bool = False) -> Cost:
     """Return the cost of the grafted ControlNet for one row; the control picture is `factor` times as large."""
     walk = _Walk(copies, _pads(config))
-    levels = config.get("conditioning_embedding_out_channels", CONTROLNET["conditioning_embedding_out_channels"])
+    levels = config.get(
+        "conditioning_embedding_out_channels", PUBLISHED_CONTROLNET["conditioning_embedding_out_channels"]
+    )
     at = (size[0] * factor, size[1] * factor)
     walk.conv(3, levels[0], at)
     for into, out in pairwise(levels):

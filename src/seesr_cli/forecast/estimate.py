@@ -58,7 +58,7 @@ ABOUT = 200_000
 """Bytes on disk for profile, EXIF and sidecar."""
 
 
-class Memory(NamedTuple):
+class PeakMemory(NamedTuple):
     """Bytes at the peak. On a CPU and on Apple's devices, whose memory is the host's, `device` is 0."""
 
     device: int
@@ -96,8 +96,8 @@ class Forecast(NamedTuple):
     calls: int
     first_step: float
     work: Parts
-    expected: Memory
-    least: Memory
+    expected: PeakMemory
+    least: PeakMemory
     disk: int
     rates: Rates
 
@@ -271,7 +271,7 @@ def _budget(free: int) -> int:
     return 2 ** int(log2(max(1, SPARED * free)))
 
 
-def _memory(case: Case, weights: int, call: int, vae: int) -> Memory:
+def _memory(case: Case, weights: int, call: int, vae: int) -> PeakMemory:
     """Return the peak; call, vae: bytes of activations in the networks, alive at different times."""
     stations = case.sizes
     frame, result = RGB * prod(stations.padded), RGB * prod(stations.whole)
@@ -280,8 +280,10 @@ def _memory(case: Case, weights: int, call: int, vae: int) -> Memory:
     write = frame + 2 * result
     active = max(call, vae + 2 * frame)
     if case.place.device.type == "cuda":
-        return Memory(CUDA_CONTEXT + weights + max(active, colours), BASE + CUDA_HOST + pixels + max(2 * frame, write))
-    return Memory(0, BASE + weights + pixels + max(active, colours, write))
+        return PeakMemory(
+            CUDA_CONTEXT + weights + max(active, colours), BASE + CUDA_HOST + pixels + max(2 * frame, write)
+        )
+    return PeakMemory(0, BASE + weights + pixels + max(active, colours, write))
 
 
 def _disk(case: Case, latent: Size) -> int:
@@ -291,7 +293,7 @@ def _disk(case: Case, latent: Size) -> int:
     return ceil(samples * deep * MOST_PER_SAMPLE[case.kind]) + kept + ABOUT
 
 
-def memories(memory: Memory, room: Room) -> tuple[tuple[Literal["memory", "GPU memory"], int, int | None], ...]:
+def memories(memory: PeakMemory, room: Room) -> tuple[tuple[Literal["memory", "GPU memory"], int, int | None], ...]:
     """Return name, needed bytes and usable bytes of each kind of memory."""
 
     def left(free: int | None) -> int | None:

@@ -11,7 +11,7 @@ from ..errors import OutputUnwritable
 from ..files import cache_folder, write_json
 from ..machine.device import Place
 
-Source = Literal["measured here in earlier runs", "known after the first step", "measured in this run"]
+RateSource = Literal["measured here in earlier runs", "known after the first step", "measured in this run"]
 
 WEIGHT, FASTER = 0.3, 0.8
 """Of the newest run in the exponential mean; and where it was faster, for other programs make a run slower only."""
@@ -51,7 +51,7 @@ class Rates(NamedTuple):
     """Operations per second of every part, and where they are from."""
 
     parts: Parts
-    source: Source
+    source: RateSource
 
 
 def rates(place: Place, model: str) -> Rates:

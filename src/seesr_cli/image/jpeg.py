@@ -124,7 +124,7 @@ def _extension(parts: list[bytes]) -> tuple[bytes | None, bool]:
 def _pictures(block: bytes) -> list[str]:
     """Return what the pictures are that a block of the Multi-Picture Format lists behind the first."""
     try:
-        reading = tiff.Reading(BytesIO(block))
+        reading = tiff.TiffFile(BytesIO(block))
         entries, _ = reading.directory(reading.start)
     except (ValueError, struct.error):
         return []

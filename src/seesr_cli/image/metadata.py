@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 from ..settings import Format, Metadata
 from . import credentials, exif, iptc, jpeg, tiff, xmp, xmp_packet
 from .geometry import Move, turn
-from .opened import Source
+from .opened import OpenedFile
 from .picture import COMMENT, MOST_METADATA, Attached, Picture, Resolution, Text
 
 DAMAGED = "Metadata that is damaged or too long was left behind."
@@ -29,7 +29,7 @@ class Carried(NamedTuple):
 # --- read --------------------------------------------------------------------------------------------------------
 
 
-def read(source: Source, converted: bool) -> Carried:
+def read(source: OpenedFile, converted: bool) -> Carried:
     """Return the file's metadata, corrected for its picture turned upright.
 
     converted: its colours were converted to sRGB. What is damaged is left behind, which is said.
@@ -95,7 +95,7 @@ def _true(packet: bytes | None, found: _Found, move: Move, converted: bool, note
     return xmp.with_properties(packet, found.properties)[0]
 
 
-def _found(source: Source) -> _Found:
+def _found(source: OpenedFile) -> _Found:
     given: dict[Any, Any] = source.image.info
     if about := source.about:
         besides = [jpeg.CREDENTIALS] if about.credentials else []
@@ -136,7 +136,7 @@ def _of_jpeg(about: jpeg.About) -> _Found:
     )
 
 
-def _of_tiff(reading: tiff.Reading, entries: dict[int, tiff.Entry]) -> _Found:
+def _of_tiff(reading: tiff.TiffFile, entries: dict[int, tiff.Entry]) -> _Found:
     photoshop = reading.raw(entries[tiff.PHOTOSHOP]) if tiff.PHOTOSHOP in entries else b""
     resources = iptc.resources(photoshop)
     own = iptc.sound(reading.raw(entries[tiff.IPTC])) if tiff.IPTC in entries else None

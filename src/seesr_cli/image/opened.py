@@ -16,13 +16,13 @@ MOST_IN_WORDS = f"the {MOST_PIXELS // 10**6} million that are read: shrink it or
 
 
 @dataclass
-class Source:
+class OpenedFile:
     """An opened file: Pillow's picture, not yet decoded (unless `own`), and the parts read without Pillow."""
 
     image: Image.Image
     file: BinaryIO
     about: png.About | None = None  # of a PNG
-    reading: tiff.Reading | None = None  # of a TIFF, with the page that is read
+    reading: tiff.TiffFile | None = None  # of a TIFF, with the page that is read
     page: int = 0
     entries: dict[int, tiff.Entry] = field(default_factory=dict)
 
@@ -85,7 +85,7 @@ def _gif_xmp(file: BinaryIO) -> bytes | None:
     return content[start + 14 : end] if 0 <= start < end else None
 
 
-def open_source(file: BinaryIO, pixels: bool) -> Source:
+def open_source(file: BinaryIO, pixels: bool) -> OpenedFile:
     """Return the file opened. `pixels`: they will be asked for. Raises what Pillow raises, and Unsupported."""
     head = file.read(30)
     file.seek(0)
@@ -95,11 +95,11 @@ def open_source(file: BinaryIO, pixels: bool) -> Source:
         bare, about = png.taken_apart(file, pixels)
         file = BytesIO(bare)
     elif head.startswith(formats.TIFF_HEADS):
-        reading = tiff.Reading(file)
+        reading = tiff.TiffFile(file)
         page, entries = _page(reading)
     elif head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         _check_size(*_webp_size(head))  # before its decoder makes room for it
-    source = Source(Image.new("1", (1, 1)), file, about, reading, page, entries)
+    source = OpenedFile(Image.new("1", (1, 1)), file, about, reading, page, entries)
     if reading and reading.big and not source.own:  # which Pillow reads in one byte order only
         source.file, source.page = BytesIO(reading.classic(entries, pixels)), 0
     if not source.own:
@@ -108,7 +108,7 @@ def open_source(file: BinaryIO, pixels: bool) -> Source:
     return source
 
 
-def opened_image(source: Source) -> ImageFile.ImageFile:
+def opened_image(source: OpenedFile) -> ImageFile.ImageFile:
     """Return Pillow's picture of the source, at its page, not yet decoded."""
     source.file.seek(0)
     image = formats.identified(source.file)
@@ -145,7 +145,7 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     return int.from_bytes(head[28:30], "little") & 0x3FFF, int.from_bytes(head[26:28], "little") & 0x3FFF
 
 
-def _page(reading: tiff.Reading) -> tuple[int, dict[int, tiff.Entry]]:
+def _page(reading: tiff.TiffFile) -> tuple[int, dict[int, tiff.Entry]]:
     """Return the page to read, which must be the only one of full size."""
     pages = reading.pages()
     if reading.is_raw(pages):
@@ -163,7 +163,7 @@ def _page(reading: tiff.Reading) -> tuple[int, dict[int, tiff.Entry]]:
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B")
 
 
-def nature(source: Source) -> tuple[int, bool, bool]:
+def nature(source: OpenedFile) -> tuple[int, bool, bool]:
     """Return bits, alpha and grey of the samples that `samples_of` will give."""
     image, raw = source.image, raw_mode(source.image)
     if source.own:
@@ -183,7 +183,7 @@ def raw_mode(image: Image.Image) -> str:
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
-def decoded_again(source: Source, raw_mode: str) -> Image.Image:
+def decoded_again(source: OpenedFile, raw_mode: str) -> Image.Image:
     """Return the picture decoded once more, its stored bytes taken as `raw_mode`."""
     image = opened_image(source)
     image.tile = [

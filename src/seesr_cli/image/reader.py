@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from ..errors import PictureUnreadable
 from ..files import cause
 from . import exif, formats, metadata, profiles, tiff
-from .opened import MOST_IN_WORDS, Source, nature, open_source
+from .opened import MOST_IN_WORDS, OpenedFile, nature, open_source
 from .picture import Header, Picture, Unsupported
 from .samples import bleed, samples_of, tensor, upright
 
@@ -164,7 +164,7 @@ def _sentences(path: Path, file: BinaryIO) -> Iterator[None]:
         raise _Damaged(f"{path} is damaged or incomplete ({reason}): copy or export it again.") from error
 
 
-def _picture(source: Source, data: bytes) -> Picture:
+def _picture(source: OpenedFile, data: bytes) -> Picture:
     notes: list[str] = []
     bits, _, _ = nature(source)  # before the pixels are there: Pillow forgets how they were stored
     samples, white, icc = samples_of(source, notes)
@@ -205,7 +205,7 @@ def _picture(source: Source, data: bytes) -> Picture:
     )
 
 
-def _stored_bits(source: Source, data: bytes) -> int:
+def _stored_bits(source: OpenedFile, data: bytes) -> int:
     """Return the bits per channel that the file has, where Pillow gives 8 in any case."""
     if source.image.format == "JPEG2000":  # the marker SIZ (ISO 15444-1, A.5.1), which has one less
         found = re.search(rb"\xff\x4f\xff\x51.{38}(.)", data[: 2**20], re.DOTALL)
@@ -216,7 +216,7 @@ def _stored_bits(source: Source, data: bytes) -> int:
     return 8
 
 
-def _several(source: Source) -> bool:
+def _several(source: OpenedFile) -> bool:
     if source.about:
         return source.about.frames > 1
     # The first frame is sound by now; a later one that is damaged does not matter.
@@ -225,7 +225,7 @@ def _several(source: Source) -> bool:
     return True
 
 
-def _stated_profile(source: Source, data: bytes, grey: bool, notes: list[str]) -> bytes | None:
+def _stated_profile(source: OpenedFile, data: bytes, grey: bool, notes: list[str]) -> bytes | None:
     """Return the profile that the file gives its pixels, in whatever words; None is sRGB."""
     icc = source.image.info.get("icc_profile") or None
     block = source.metadata()[0]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from . import profiles, tiff
-from .opened import Source, decoded_again, raw_mode
+from .opened import OpenedFile, decoded_again, raw_mode
 from .picture import Unsupported
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def bleed(pixels: "Tensor", alpha: "Tensor") -> None:
         channel.copy_(torch.where(hidden, doubled(colour, channel), channel))
 
 
-def samples_of(source: Source, notes: list[str]) -> tuple[Samples, float, bytes | None]:
+def samples_of(source: OpenedFile, notes: list[str]) -> tuple[Samples, float, bytes | None]:
     """Return samples [H, W, C] of the picture, the number that is white, and a profile if it replaces the file's.
 
     C: grey, grey + alpha, RGB or RGB + alpha.
@@ -110,7 +110,7 @@ def _channels(samples: Samples) -> Samples:
 _OTHER_BYTES = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 
 
-def _deep_samples(source: Source) -> tuple[Samples, float] | None:
+def _deep_samples(source: OpenedFile) -> tuple[Samples, float] | None:
     """Return the samples of a picture with more than 8 bits per channel, and white; None where there are but 8."""
     image = source.image
     if source.own and source.reading:
@@ -146,7 +146,7 @@ def _deep_samples(source: Source) -> tuple[Samples, float] | None:
     return None
 
 
-def _colours(samples: NDArray[np.uint16], source: Source) -> Samples:
+def _colours(samples: NDArray[np.uint16], source: OpenedFile) -> Samples:
     """Return TIFF samples as RGB or grey, white high, alpha not premultiplied."""
     photometric, channels = source.number(tiff.PHOTOMETRIC, 1), samples.shape[2]
     if photometric not in (0, 1, 2) or channels - (3 if photometric == 2 else 1) not in (0, 1):

@@ -58,7 +58,7 @@ class Entry(NamedTuple):
     place: int
 
 
-class Reading:
+class TiffFile:
     """The directories of a TIFF file; nothing in it is trusted."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -221,7 +221,7 @@ def packed(values: dict[int, tuple[int, int, bytes]], order: str, place: int) ->
     return start, content + struct.pack(f"{order}H", len(entries) // 12) + entries + bytes(4)
 
 
-def deep_samples(reading: Reading, entries: dict[int, Entry]) -> NDArray[np.uint16]:
+def deep_samples(reading: TiffFile, entries: dict[int, Entry]) -> NDArray[np.uint16]:
     """Return the 16-bit samples [H, W, C] of a page, as stored, for layouts that Pillow has no name for.
 
     Raises Unsupported for compressions other than deflate, and ValueError where samples are missing.
@@ -349,13 +349,13 @@ def with_resolution(exif: bytes | None, resolution: Resolution) -> bytes:
 
 def without_location(exif: bytes) -> bytes | None:
     """Return the EXIF made anew without location and maker's notes."""
-    reading = Reading(BytesIO(_started(exif)))
+    reading = TiffFile(BytesIO(_started(exif)))
     return reading.exif(reading.directory(reading.start)[0], place=False) if reading.start else None
 
 
 def _described(block: bytes) -> dict[int, tuple[int, int, bytes]]:
     """Return the entries of an EXIF block's first directory that a new one takes over, pointers to the others too."""
-    reading = Reading(BytesIO(block))
+    reading = TiffFile(BytesIO(block))
     if not reading.start:
         return {}
     entries, _ = reading.directory(reading.start)

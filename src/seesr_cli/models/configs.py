@@ -15,7 +15,7 @@ Config = Mapping[str, Any]
 
 _CHANNELS = [320, 640, 1280, 1280]
 
-UNET: Config = {
+PUBLISHED_UNET: Config = {
     "in_channels": 4,
     "out_channels": 4,
     "block_out_channels": _CHANNELS,
@@ -27,17 +27,17 @@ UNET: Config = {
 }
 """Of the published model, and of turbo, whose UNet is the same with other weights."""
 
-CONTROLNET: Config = {
+PUBLISHED_CONTROLNET: Config = {
     "in_channels": 4,
     "block_out_channels": _CHANNELS,
     "layers_per_block": 2,
-    "down_block_types": UNET["down_block_types"],
+    "down_block_types": PUBLISHED_UNET["down_block_types"],
     "cross_attention_dim": 1024,
     "conditioning_embedding_out_channels": [16, 32, 96, 256],
     "use_image_cross_attention": True,
 }
 
-VAE: Config = {
+PUBLISHED_VAE: Config = {
     "in_channels": 3,
     "out_channels": 3,
     "block_out_channels": [128, 256, 512, 512],
@@ -45,7 +45,7 @@ VAE: Config = {
     "latent_channels": 4,
 }
 
-TEXT: Config = {
+PUBLISHED_TEXT: Config = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_hidden_layers": 23,
@@ -54,7 +54,7 @@ TEXT: Config = {
 }
 """Stable Diffusion 2's text tower."""
 
-SCHEDULE: Config = {
+PUBLISHED_SCHEDULE: Config = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -127,16 +127,16 @@ def networks(model: Model, weights: Path | None = None) -> Networks:
         found = [path for path in places(weights, name) if path.is_file()] if weights else []
         return read_json(found[0]) if found else published
 
-    unet = {**read(f"{model.unet}/config.json", UNET)}
+    unet = {**read(f"{model.unet}/config.json", PUBLISHED_UNET)}
     if model.image_attention is not None:
         unet["use_image_cross_attention"] = True
     return Networks(
         unet,
-        read(f"{model.controlnet}/config.json", CONTROLNET),
-        read(f"{model.base}/vae/config.json", VAE),
-        read(f"{model.base}/text_encoder/config.json", TEXT),
+        read(f"{model.controlnet}/config.json", PUBLISHED_CONTROLNET),
+        read(f"{model.base}/vae/config.json", PUBLISHED_VAE),
+        read(f"{model.base}/text_encoder/config.json", PUBLISHED_TEXT),
         {**TAGGER, **read(model.tagger_config, TAGGER)},
-        read(f"{model.scheduler}/scheduler_config.json", SCHEDULE),
+        read(f"{model.scheduler}/scheduler_config.json", PUBLISHED_SCHEDULE),
     )
 
 

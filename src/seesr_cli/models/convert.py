@@ -19,7 +19,7 @@ from ..machine.device import Place, vae_place
 from ..weights import verify
 from ..weights.shelf import PART, Record, Shelf, sha256
 from . import load
-from .keys import State
+from .keys import StateDict
 
 VERSION = 1
 """To be raised when the same sources would become another copy."""
@@ -152,7 +152,7 @@ def _sources(shelf: Shelf, name: str, sources: tuple[str, ...]) -> dict[str, str
     return {source: memory.files[source].sha256 for source in sources}
 
 
-def _write(shelf: Shelf, name: str, state: State, dtype: torch.dtype, sources: dict[str, str]) -> None:
+def _write(shelf: Shelf, name: str, state: StateDict, dtype: torch.dtype, sources: dict[str, str]) -> None:
     """Write the tensors of `state` as a copy in `dtype`, which gets its name when it is whole.
 
     It takes the memory of the copy, at most 2.3 GB: those of the published UNet in 16 bits.

@@ -9,7 +9,7 @@ import re
 import torch
 from torch import Tensor
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 _TEXT_SLOT = re.compile(r"^((?:down_blocks\.\d+|mid_block|up_blocks\.\d+)\.)attentions\.(\d+)\.")
 _IMAGE_SLOT = re.compile(r"^((?:down_blocks\.\d+|mid_block|up_blocks\.\d+)\.)image_attentions\.(\d+)\.")
@@ -57,7 +57,7 @@ _SWIN_BUFFERS = (".relative_position_index", ".attn_mask")
 _LORA = (".lora_A", ".lora_B")
 
 
-def grafted(state: State) -> State:
+def grafted(state: StateDict) -> StateDict:
     """Return the published names of a UNet or ControlNet with image attention as the grafted network's."""
     return {
         _IMAGE_SLOT.sub(r"\1attentions.\2.image.", _TEXT_SLOT.sub(r"\1attentions.\2.text.", name)): tensor
@@ -65,7 +65,7 @@ def grafted(state: State) -> State:
     }
 
 
-def published(state: State) -> State:
+def published(state: StateDict) -> StateDict:
     """Return the names of a grafted network as the published ones: the inverse of `grafted`."""
 
     def rename(match: re.Match[str]) -> str:
@@ -75,12 +75,12 @@ def published(state: State) -> State:
     return {_GRAFTED_SLOT.sub(rename, name): tensor for name, tensor in state.items()}
 
 
-def vae(state: State) -> State:
+def vae(state: StateDict) -> StateDict:
     """Return a VAE's state with the mid-block attention named as diffusers names it today.
 
     Old files call its projections query, key, value and proj_attn, and some hold them as 1×1 convolutions.
     """
-    renamed: State = {}
+    renamed: StateDict = {}
     for name, tensor in state.items():
         owner, _, leaf = name.rpartition(".")
         block, _, projection = owner.rpartition(".")
@@ -91,18 +91,18 @@ def vae(state: State) -> State:
     return renamed
 
 
-def text_tower(state: State) -> State:
+def text_tower(state: StateDict) -> StateDict:
     """Return a CLIP text tower's published names as transformers' of today, without the positions, a constant."""
     names = {name.removeprefix(_TEXT_MODEL): tensor for name, tensor in state.items()}
     return {name: tensor for name, tensor in names.items() if name != "embeddings.position_ids"}
 
 
-def published_text_tower(state: State) -> State:
+def published_text_tower(state: StateDict) -> StateDict:
     """Return a text tower's names as the published ones: the inverse of `text_tower`."""
     return {f"{_TEXT_MODEL}{name}": tensor for name, tensor in state.items()}
 
 
-def ram(state: State) -> State:
+def ram(state: StateDict) -> StateDict:
     """Return RAM's `model` entry without the captioner and the constant buffers; older releases' names made new.
 
     Names stay published ones, so that LoRA can be folded in; `tagger` translates them.
@@ -115,7 +115,7 @@ def ram(state: State) -> State:
     }
 
 
-def fold_lora(state: State, lora: State, rank: int, alpha: float) -> tuple[State, list[str]]:
+def fold_lora(state: StateDict, lora: StateDict, rank: int, alpha: float) -> tuple[StateDict, list[str]]:
     """Return RAM's state with DAPE's LoRA folded in, and the names in `lora` that found no place.
 
     state: published names, as `ram` returns it. The update of a weight is B·A·alpha/rank. A Swin `qkv` has an update of
@@ -152,9 +152,9 @@ def _update(down: Tensor, up: Tensor, rank: int) -> Tensor:
     return torch.cat([query, torch.zeros_like(query), up_value @ down_value])
 
 
-def tagger(state: State) -> State:
+def tagger(state: StateDict) -> StateDict:
     """Return the published names of the tagger as ours, every `qkv` split into its three projections."""
-    renamed: State = {}
+    renamed: StateDict = {}
     for name, tensor in state.items():
         name = _translate(name, source=0, target=1)
         if ".attention.qkv." in name:
@@ -165,9 +165,9 @@ def tagger(state: State) -> State:
     return renamed
 
 
-def published_tagger(state: State) -> State:
+def published_tagger(state: StateDict) -> StateDict:
     """Return our names of the tagger as the published ones: the inverse of `tagger`."""
-    joined: State = {}
+    joined: StateDict = {}
     for name, tensor in state.items():
         if ".q_proj." in name:
             parts = [state[name.replace(".q_proj.", f".{projection}_proj.")] for projection in _PROJECTIONS]

@@ -21,7 +21,7 @@ from ..weights import find, places
 from ..weights.shelf import Shelf
 from . import keys
 from .configs import PUBLISHED_TAGGER, read_json
-from .keys import State
+from .keys import StateDict
 from .tagger import Tagger
 
 if TYPE_CHECKING:
@@ -216,18 +216,18 @@ def tag_thresholds(model: Model, weights: Path) -> tuple[float, ...]:
     return thresholds
 
 
-def same(state: State) -> State:
+def same(state: StateDict) -> StateDict:
     """Return `state`: the key map of files whose names are ours."""
     return state
 
 
 def fill(
     build: Callable[[], Network],
-    state: State,
+    state: StateDict,
     file: Path,
     place: Place,
-    to_ours: Callable[[State], State] = same,
-    to_published: Callable[[State], State] = same,
+    to_ours: Callable[[StateDict], StateDict] = same,
+    to_published: Callable[[StateDict], StateDict] = same,
 ) -> Network:
     """Return the built network holding exactly `state`, cast and moved to `place`, frozen and in evaluation mode."""
     with torch.device("meta"):
@@ -238,7 +238,7 @@ def fill(
     return network.requires_grad_(False).eval()
 
 
-def _check(expected: State, found: State, file: Path) -> None:
+def _check(expected: StateDict, found: StateDict, file: Path) -> None:
     """Raise WeightsInvalid, naming file and tensor, unless `found` has the names and shapes of `expected`."""
     for name, tensor in expected.items():
         if name not in found:
@@ -253,13 +253,13 @@ def _check(expected: State, found: State, file: Path) -> None:
             )
 
 
-def _diffusers_folder(weights: Path, folder: str, place: Place) -> tuple[dict[str, Any], Path, State]:
+def _diffusers_folder(weights: Path, folder: str, place: Place) -> tuple[dict[str, Any], Path, StateDict]:
     config = read_json(find(weights, f"{folder}/config.json"))
     file = network_file(weights, f"{folder}/{DIFFUSION}", place.dtype)
     return config, file, tensors(file)
 
 
-def tensors(path: Path) -> State:
+def tensors(path: Path) -> StateDict:
     """Return the tensors of a safetensors file, mapped from disk. Raises WeightsInvalid."""
     try:
         return load_file(path)
@@ -267,7 +267,7 @@ def tensors(path: Path) -> State:
         raise WeightsInvalid(f"{path}: not a whole safetensors file ({problem}); get the file anew.") from problem
 
 
-def pickled(path: Path, entry: str | None = None) -> State:
+def pickled(path: Path, entry: str | None = None) -> StateDict:
     """Return the tensors of a PyTorch file, mapped from disk; nothing in it can run code."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -54,7 +54,7 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
-    def __call__(self, progress: pull.Progress) -> None:
+    def __call__(self, progress: pull.PullProgress) -> None:
         if progress.note and not self._quiet:
             (self._progress.console if self._progress else _console()).print(Text(progress.note), soft_wrap=True)
         if self._progress is not None:

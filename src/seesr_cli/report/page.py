@@ -51,7 +51,7 @@ _THUMBNAIL = (360, 240)  # (width, height) of a card in the overview, for screen
 
 
 @dataclass(frozen=True)
-class Entry:
+class PageEntry:
     """One picture of a run, as the page tells of it.
 
     source, target: the files to make previews from, as they are on disk when the page is written; a target of None,
@@ -76,7 +76,7 @@ class Entry:
 
 def write(
     path: Path,
-    entries: Sequence[Entry],
+    entries: Sequence[PageEntry],
     title: str,
     *,
     overwrite: bool = True,
@@ -133,7 +133,7 @@ def _data(name: str, text: str, kind: str = "application/json") -> bytes:
     return f'<script type="{kind}" id="{name}">{escaped}</script>\n'.encode("ascii")
 
 
-def _told(number: int, entry: Entry, settings: Mapping[str, object], folder: Path, total: int) -> Iterator[bytes]:
+def _told(number: int, entry: PageEntry, settings: Mapping[str, object], folder: Path, total: int) -> Iterator[bytes]:
     """Yield the elements of one picture: what is said of it, and its previews as far as there are any."""
     files = {"before": entry.source, "after": entry.target}
     of_files = entry.size_in is None and entry.state != "failed"  # the result of an earlier run
@@ -185,7 +185,7 @@ def _told(number: int, entry: Entry, settings: Mapping[str, object], folder: Pat
         yield _data(f"{side}-{number}", preview.address, "text/plain")
 
 
-def _recorded(entry: Entry, size: tuple[int, int], xmp: bytes | None) -> Entry:
+def _recorded(entry: PageEntry, size: tuple[int, int], xmp: bytes | None) -> PageEntry:
     """Return `entry` with what its result, of an earlier run, tells in its packet `xmp` of how it was made."""
     entry = replace(entry, size_out=size)
     record = provenance.extract(xmp) if xmp else None

@@ -17,7 +17,7 @@ from ..sizes import Size
 from ..vae.course import Course, Plan
 from ..vae.pieces import OnPiece, run
 from ..vae.plan import BESIDES, free, plan, whole
-from ..vae.steps import Step, decoding, encoding
+from ..vae.steps import VAEStep, decoding, encoding
 
 LEAST_BUDGET = 2**26
 """Bytes of features below which smaller pieces save no more memory."""
@@ -134,7 +134,7 @@ class VAE:
         )
         return pixels
 
-    def _chosen(self, steps: tuple[Step, ...], size: Size) -> tuple[Course, Plan | None]:
+    def _chosen(self, steps: tuple[VAEStep, ...], size: Size) -> tuple[Course, Plan | None]:
         """Return the course of `steps` over a map of `size`, and its plan in pieces; None if it fits whole."""
         course, device = Course.of(steps, size), self.network.device
         budget = self._free() if self.budget is None else self.budget

@@ -18,7 +18,7 @@ from ..catalogue import MODELS, Model
 from ..errors import UsageError, WeightsMissing
 from ..machine.device import Place
 from ..models import keys, load
-from ..models.keys import State
+from ..models.keys import StateDict
 from ..models.tagger import Tagger
 from ..restore.latent import VAE
 from ..restore.limits import Limits
@@ -34,7 +34,7 @@ from .objective import Denoiser, Objective, add_noise, choose, error
 from .recipe import Recipe
 from .samples import Cut, Making, Sample, enlarged, spoil, tagger_input
 
-Files = dict[str, State]
+Files = dict[str, StateDict]
 """Tensors by published names, by the name of their part: unet, controlnet, text_encoder, tagger or DAPE."""
 
 
@@ -325,12 +325,12 @@ def _pictures(sample: Sample, making: Making, device: torch.device) -> tuple[Ten
         return clean, torch.stack([spoil(each, making, n) for each, n in pairs])
 
 
-def _learnt(module: nn.Module) -> State:
+def _learnt(module: nn.Module) -> StateDict:
     return {name: each.detach().contiguous() for name, each in module.named_parameters() if each.requires_grad}
 
 
 @torch.no_grad()
-def _put(module: nn.Module, state: State) -> None:
+def _put(module: nn.Module, state: StateDict) -> None:
     parameters = {name: each for name, each in module.named_parameters() if each.requires_grad}
     if parameters.keys() != state.keys():
         raise UsageError("The checkpoint is that of a recipe that trains other parts.")
@@ -354,7 +354,7 @@ def _close(controlnet: nn.Module) -> None:
             parameter.zero_()
 
 
-def _save(path: Path, state: State) -> None:
+def _save(path: Path, state: StateDict) -> None:
     save_file({name: each.detach().cpu().contiguous() for name, each in state.items()}, path, {"format": "pt"})
 
 

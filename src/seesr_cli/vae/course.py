@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from ..sizes import Size
-from .steps import Box, Layer, Step
+from .steps import Box, Layer, VAEStep
 
 
 class Course(NamedTuple):
     """Steps and the sizes of their maps: steps[i] makes a map of sizes[i + 1] from one of sizes[i]."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[VAEStep, ...]
     sizes: tuple[Size, ...]
     dtype: torch.dtype
     device: torch.device
 
     @classmethod
-    def of(cls, steps: Sequence[Step], size: Size) -> "Course":
+    def of(cls, steps: Sequence[VAEStep], size: Size) -> "Course":
         """Return the course of `steps`, the first of which is a layer, over a map of `size`."""
         sizes = [size]
         for step in steps:

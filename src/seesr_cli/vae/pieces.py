@@ -18,14 +18,16 @@ from .course import Course, Plan, here
 from .moments import Moments, Norm, Rest
 from .steps import Attention, Box, grid
 
-Source = Callable[[Box], Tensor]
-Sink = Callable[[Box, Tensor], None]
+BoxSource = Callable[[Box], Tensor]
+BoxSink = Callable[[Box, Tensor], None]
 
 OnPiece = Callable[[int, int], None]
 """Told (pieces done, pieces in all), after each."""
 
 
-def run(course: Course, plan: Plan, source: Source, sink: Sink, on_piece: OnPiece = lambda done, total: None) -> None:
+def run(
+    course: Course, plan: Plan, source: BoxSource, sink: BoxSink, on_piece: OnPiece = lambda done, total: None
+) -> None:
     """Compute the steps of `course` in boxes: read each from `source`, and hand its result to `sink`.
 
     Both see tensors [1, C, h, w] of the networks' type and on their device; the boxes given to `sink` cover the output
@@ -65,8 +67,8 @@ def _convolved(
     plan: Plan,
     given: Rest | None,
     kept: Rest | None,
-    source: Source,
-    sink: Sink,
+    source: BoxSource,
+    sink: BoxSink,
     tick: Callable[[], None],
 ) -> Rest | None:
     """Return what a layer makes of `given`, or of the source if None; the last layer's goes to the sink."""
@@ -97,7 +99,7 @@ def _boxes(course: Course, plan: Plan, index: int) -> Sequence[Box]:
 
 
 def _joined(
-    course: Course, plan: Plan, given: Rest | None, source: Source, sink: Sink, tick: Callable[[], None]
+    course: Course, plan: Plan, given: Rest | None, source: BoxSource, sink: BoxSink, tick: Callable[[], None]
 ) -> Rest | None:
     """Return what the joined steps make of `given`, or of the source if None; if they end all, it goes to the sink."""
     span, read = (plan.first, plan.last), given.read if given else source
@@ -107,7 +109,7 @@ def _joined(
     return made
 
 
-def _estimated(course: Course, span: tuple[int, int], reduction: int, read: Source) -> dict[int, Norm]:
+def _estimated(course: Course, span: tuple[int, int], reduction: int, read: BoxSource) -> dict[int, Norm]:
     """Return the norms of the layers of `span`, measured on means over squares of side `reduction` of what they read.
 
     Each channel of the means is given the mean and the deviation that it has without reduction.
@@ -136,8 +138,8 @@ def _fill(
     course: Course,
     span: tuple[int, int],
     boxes: Sequence[Box],
-    read: Source,
-    write: Sink,
+    read: BoxSource,
+    write: BoxSink,
     norms: dict[int, Norm],
     kept: Rest | None,
     tick: Callable[[], None],
@@ -159,7 +161,7 @@ def through(
     course: Course,
     span: tuple[int, int],
     boxes: Sequence[Box],
-    read: Source,
+    read: BoxSource,
     norms: dict[int, Norm],
     kept: Rest | None = None,
 ) -> tuple[list[Tensor], dict[int, Norm]]:

@@ -120,12 +120,12 @@ class Attention(NamedTuple):
         return positions.view(1, positions.shape[1], self.module.heads, -1).transpose(1, 2)
 
 
-Step = Layer | Attention
+VAEStep = Layer | Attention
 
 
-def encoding(vae: AutoencoderKL) -> tuple[Step, ...]:
+def encoding(vae: AutoencoderKL) -> tuple[VAEStep, ...]:
     """Return the steps from pixels in [-1, 1] to the parameters of the posterior, [1, 2·channels, H/f, W/f]."""
-    encoder, steps = vae.encoder, list[Step]()
+    encoder, steps = vae.encoder, list[VAEStep]()
     steps.append(Layer(encoder.conv_in))
     for block in encoder.down_blocks:
         steps += [step for resnet in block.resnets for step in _residual(resnet)]
@@ -135,9 +135,9 @@ def encoding(vae: AutoencoderKL) -> tuple[Step, ...]:
     return (*steps, *([] if vae.quant_conv is None else [Layer(vae.quant_conv)]))
 
 
-def decoding(vae: AutoencoderKL) -> tuple[Step, ...]:
+def decoding(vae: AutoencoderKL) -> tuple[VAEStep, ...]:
     """Return the steps from an unscaled latent to pixels in [-1, 1]."""
-    decoder, steps = vae.decoder, list[Step]()
+    decoder, steps = vae.decoder, list[VAEStep]()
     steps += [] if vae.post_quant_conv is None else [Layer(vae.post_quant_conv)]
     steps += [Layer(decoder.conv_in), *_middle(decoder.mid_block)]
     for block in decoder.up_blocks:
@@ -146,8 +146,8 @@ def decoding(vae: AutoencoderKL) -> tuple[Step, ...]:
     return (*steps, Layer(decoder.conv_out, decoder.conv_norm_out))
 
 
-def _middle(block: Any) -> list[Step]:
-    steps: list[Step] = list(_residual(block.resnets[0]))
+def _middle(block: Any) -> list[VAEStep]:
+    steps: list[VAEStep] = list(_residual(block.resnets[0]))
     for attention, resnet in zip(block.attentions, block.resnets[1:], strict=True):
         steps += [*([] if attention is None else [Attention(attention)]), *_residual(resnet)]
     return steps

@@ -9,7 +9,7 @@ from ..catalogue import Model
 from ..errors import OutputUnwritable, WeightsMissing
 from ..files import write_json
 from . import find, places
-from .shelf import Memory, Record, Shelf, default, sha256
+from .shelf import Record, Shelf, ShelfMemory, default, sha256
 
 LARGE = 1 << 26
 """Bytes from which on a file's checksum is worth remembering: smaller ones are read in no time."""
@@ -65,7 +65,7 @@ def _variants(stem: str) -> list[str]:
     return [f"{stem}{mark}.safetensors" for mark in ("", ".fp16", ".bf16")]
 
 
-def _identity(path: Path, folder: Path, memory: Memory, known: "_Known") -> str:
+def _identity(path: Path, folder: Path, memory: ShelfMemory, known: "_Known") -> str:
     name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else ""
     record = memory.files.get(name)
     if record is not None and Shelf(folder).untouched(name, record):

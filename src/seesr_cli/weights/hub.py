@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 from ..errors import WeightsError
-from .lock import Source
+from .lock import FileSource
 from .shelf import CHUNK
 
 PART = ".seesr.incomplete"
@@ -60,7 +60,7 @@ def offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def ask(source: Source) -> Remote:
+def ask(source: FileSource) -> Remote:
     """Return the Hub's facts about a file. Raises Refused."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -96,7 +96,7 @@ def fetch(url: str, part: Path, size: int | None, with_token: bool, on_bytes: Ca
         raise Refused("it sends more bytes than the file has") from None
 
 
-def cached(source: Source) -> Path | None:
+def cached(source: FileSource) -> Path | None:
     """Return where huggingface_hub's cache holds the file at its full revision, or None."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -107,21 +107,21 @@ def cached(source: Source) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def cache_folder() -> Path:
+def hub_cache() -> Path:
     """Return the folder of huggingface_hub's cache."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
-def blob(source: Source, etag: str) -> Path:
+def blob(source: FileSource, etag: str) -> Path:
     """Return where huggingface_hub's cache keeps the content with this etag."""
     from huggingface_hub.file_download import repo_folder_name
 
-    return cache_folder() / repo_folder_name(repo_id=source.repository, repo_type=source.type) / "blobs" / etag
+    return hub_cache() / repo_folder_name(repo_id=source.repository, repo_type=source.type) / "blobs" / etag
 
 
-def tie_in(source: Source, commit: str) -> Path:
+def tie_in(source: FileSource, commit: str) -> Path:
     """Return the file's place in huggingface_hub's cache, once its blob is there. Raises Refused."""
     from huggingface_hub import hf_hub_download
 

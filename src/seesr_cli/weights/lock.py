@@ -26,7 +26,7 @@ _SECURE_OR_LOOPBACK = re.compile(r"https://|http://127\.0\.0\.1[:/]")
 
 
 @dataclass(frozen=True)
-class Source:
+class FileSource:
     """One place a file can be had from.
 
     type: "model", "space" or "dataset", kinds of repository of the Hub, or one of the lock's `urls`.
@@ -66,7 +66,7 @@ class File:
     file: str
     role: str
     models: tuple[str, ...]
-    sources: tuple[Source, ...]
+    sources: tuple[FileSource, ...]
     bytes: int
     licence: str
     sha256: str = ""
@@ -93,7 +93,7 @@ class Lock:
             raise UsageError(f"The model '{model}' has no files to fetch: choose {', '.join([*known, 'all'])}.")
         return found
 
-    def url(self, source: Source) -> str:
+    def url(self, source: FileSource) -> str:
         """Return the address of a source that is not on the Hub."""
         return self.urls[source.type].format(repository=source.repository, revision=source.revision, path=source.path)
 
@@ -143,7 +143,7 @@ def read(path: Path | None = None) -> Lock:
 def _file(entry: dict[str, Any], path: Path) -> File:
     place = {name: entry.pop(name, "") for name in ("repository", "type", "path", "revision", "branch")}
     try:
-        sources = [Source(**place), *(Source(**mirror) for mirror in entry.pop("mirrors", []))]
+        sources = [FileSource(**place), *(FileSource(**mirror) for mirror in entry.pop("mirrors", []))]
         file = File(**(entry | {"models": tuple(entry["models"]), "sources": tuple(sources)}))
     except (TypeError, KeyError) as problem:
         raise WeightsInvalid(f"{path}: entry {entry.get('file', '?')}: {problem}.") from None
@@ -154,7 +154,7 @@ def _file(entry: dict[str, Any], path: Path) -> File:
     return file
 
 
-def _check_source(source: Source, file: File, lock: Lock) -> None:
+def _check_source(source: FileSource, file: File, lock: Lock) -> None:
     known = source.on_hub or source.type in lock.urls
     _check(known, lock.path, file.file, f"has a source of unknown type '{source.type}'")
     _check(bool(source.repository and source.path), lock.path, file.file, "has a source without repository or path")
@@ -205,7 +205,7 @@ def _lines(file: File) -> Iterable[str]:
         yield "]"
 
 
-def _place(source: Source) -> Iterable[str]:
+def _place(source: FileSource) -> Iterable[str]:
     for name in ("repository", "type", "revision", "branch", "path"):
         if value := getattr(source, name):
             yield f"{name} = {_text(value)}"

@@ -16,11 +16,11 @@ from typing import NamedTuple
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
 from ..wording import bytes_in_words
 from . import hub, status
-from .lock import SLACK, File, Lock, Source
+from .lock import SLACK, File, FileSource, Lock
 from .shelf import MEMORY, Pin, Shelf, default, link, sha256
 
 
-class Progress(NamedTuple):
+class PullProgress(NamedTuple):
     """How far a pull is, in bytes of the whole; `note` is something a person should know, once."""
 
     file: str
@@ -29,16 +29,16 @@ class Progress(NamedTuple):
     note: str = ""
 
 
-Watch = Callable[[Progress], None]
+OnPull = Callable[[PullProgress], None]
 Resolved = dict[tuple[str, str], str]
 """Of this pull: (repository, branch) → commit, so that all files of a repository come from one commit."""
 
 
-def silent(progress: Progress) -> None:
+def silent(progress: PullProgress) -> None:
     """Show no progress."""
 
 
-class Plan(NamedTuple):
+class PullPlan(NamedTuple):
     """The files to fetch, and the names of licences that nobody has accepted yet.
 
     into: the shelf. linked: files go to huggingface_hub's cache and the shelf links there; else into the shelf itself.
@@ -62,7 +62,9 @@ class Plan(NamedTuple):
         return sum(file.bytes for file in self.files)
 
 
-def plan(lock: Lock, model: str, folder: Path | None = None, half: bool = False, roles: Collection[str] = ()) -> Plan:
+def plan(
+    lock: Lock, model: str, folder: Path | None = None, half: bool = False, roles: Collection[str] = ()
+) -> PullPlan:
     """Return what pulling `model` would fetch, into the cache or into `folder`. Asks no network, changes nothing.
 
     half: 16-bit files where there are some. roles: of the files that are wanted; none for all.
@@ -71,10 +73,10 @@ def plan(lock: Lock, model: str, folder: Path | None = None, half: bool = False,
     files = status.lacking(lock, into, model, half, roles)
     accepted = {*into.memory().accepted, *default().memory().accepted}
     asked = dict.fromkeys(file.ask for file in files if file.ask and file.ask not in accepted)
-    return Plan(lock, model, into, folder is None, files, tuple(asked))
+    return PullPlan(lock, model, into, folder is None, files, tuple(asked))
 
 
-def sized(wanted: Plan) -> Plan:
+def sized(wanted: PullPlan) -> PullPlan:
     """Return the plan with the sizes of files that nobody has published one of: the Hub is asked, where it answers."""
     files = []
     for file in wanted.files:
@@ -91,7 +93,7 @@ def accept(shelf: Shelf, licences: Iterable[str]) -> None:
         memory.accepted = sorted({*memory.accepted, *licences})
 
 
-def fetch_all(wanted: Plan, watch: Watch = silent) -> None:
+def fetch_all(wanted: PullPlan, watch: OnPull = silent) -> None:
     """Put every file of the plan on its shelf, verified.
 
     What is here already, in huggingface_hub's cache, on the default shelf or as a part, is not fetched again. The disk
@@ -115,11 +117,11 @@ def fetch_all(wanted: Plan, watch: Watch = silent) -> None:
         ) from problem
 
 
-def _fetch_all(wanted: Plan, watch: Watch) -> None:
+def _fetch_all(wanted: PullPlan, watch: OnPull) -> None:
     total, done = wanted.bytes, 0
     lacking = []
     for file in wanted.files:
-        watch(Progress(file.file, done, total))
+        watch(PullProgress(file.file, done, total))
         if _adopt(file, wanted):
             done += file.bytes
         else:
@@ -134,10 +136,10 @@ def _fetch_all(wanted: Plan, watch: Watch) -> None:
             if not wanted.into.settle(file):  # another process may have brought it meanwhile
                 _bring(file, wanted, resolved, _Counter(file, done, total, watch))
         done += file.bytes
-    watch(Progress("", total, total))
+    watch(PullProgress("", total, total))
 
 
-def _without_network(wanted: Plan, why: str) -> str:
+def _without_network(wanted: PullPlan, why: str) -> str:
     return (
         f"{why}, and {status.in_words(wanted.files)} are not here: run seesr weights pull {wanted.model} --to DIR on a "
         "machine that has a network, bring DIR here, and give it with --weights DIR."
@@ -147,21 +149,21 @@ def _without_network(wanted: Plan, why: str) -> str:
 class _Counter:
     """Tells the watch how far the whole is while one file arrives."""
 
-    def __init__(self, file: File, before: int, total: int, watch: Watch) -> None:
+    def __init__(self, file: File, before: int, total: int, watch: OnPull) -> None:
         self._file, self._before, self._total, self._watch = file, before, total, watch
         self._here = 0
 
     def __call__(self, count: int) -> None:
         self._here += count
         here = min(max(self._here, 0), self._file.bytes)
-        self._watch(Progress(self._file.file, self._before + here, self._total))
+        self._watch(PullProgress(self._file.file, self._before + here, self._total))
 
     def note(self, text: str) -> None:
         here = min(max(self._here, 0), self._file.bytes)
-        self._watch(Progress(self._file.file, self._before + here, self._total, text))
+        self._watch(PullProgress(self._file.file, self._before + here, self._total, text))
 
 
-def _adopt(file: File, wanted: Plan) -> bool:
+def _adopt(file: File, wanted: PullPlan) -> bool:
     """Whether the file is on the shelf now, verified, without a network."""
     into = wanted.into
     if into.settle(file):
@@ -185,10 +187,10 @@ def _adopt(file: File, wanted: Plan) -> bool:
     return False
 
 
-def _shelve(path: Path, file: File, wanted: Plan) -> None:
+def _shelve(path: Path, file: File, wanted: PullPlan) -> None:
     """Let the shelf hold `file`, whose bytes are at `path`."""
     place = wanted.into.path(file.file)
-    if wanted.linked and path.is_relative_to(hub.cache_folder()):
+    if wanted.linked and path.is_relative_to(hub.hub_cache()):
         link(path.absolute(), place)
         return
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -197,9 +199,9 @@ def _shelve(path: Path, file: File, wanted: Plan) -> None:
     part.replace(place)
 
 
-def _check_disk(files: list[File], wanted: Plan) -> None:
+def _check_disk(files: list[File], wanted: PullPlan) -> None:
     """Raise WeightsError unless the disks have room for `files`, less the parts that are there already."""
-    cache = hub.cache_folder()
+    cache = hub.hub_cache()
     needs: dict[Path, int] = {}
     for file in files:
         in_cache = wanted.linked and file.sources[0].on_hub
@@ -219,7 +221,7 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
 
 
-def _parts(file: File, wanted: Plan) -> list[Path]:
+def _parts(file: File, wanted: PullPlan) -> list[Path]:
     """Return where parts of `file` may be: one place for each source, or the one in the folder itself."""
     beside = wanted.into.path(file.file)
     if not wanted.linked:
@@ -230,7 +232,7 @@ def _parts(file: File, wanted: Plan) -> list[Path]:
     ]
 
 
-def _bring(file: File, wanted: Plan, resolved: Resolved, counter: _Counter) -> None:
+def _bring(file: File, wanted: PullPlan, resolved: Resolved, counter: _Counter) -> None:
     """Fetch `file` from the first source that gives it, check it, shelve it, record it. Raises WeightsError."""
     pin = wanted.into.memory().pins.get(file.file)
     sources = (pin.source,) if pin else file.sources
@@ -262,7 +264,7 @@ def _bring(file: File, wanted: Plan, resolved: Resolved, counter: _Counter) -> N
     raise WeightsMissing(f"{file.file} is not to be had now. {told}. What has come is kept: run the same again later.")
 
 
-def _hosts(sources: Iterable[Source]) -> str:
+def _hosts(sources: Iterable[FileSource]) -> str:
     from huggingface_hub import constants
 
     return ", ".join(dict.fromkeys(constants.ENDPOINT if source.on_hub else source.type for source in sources))
@@ -276,7 +278,9 @@ def _move_part(parts: list[Path], part: Path) -> None:
             other.replace(part)
 
 
-def _bring_from(source: Source, file: File, part: Path, wanted: Plan, resolved: Resolved, counter: _Counter) -> None:
+def _bring_from(
+    source: FileSource, file: File, part: Path, wanted: PullPlan, resolved: Resolved, counter: _Counter
+) -> None:
     expected = wanted.into.sha256(file)
     if not source.on_hub:
         arrival = hub.fetch(wanted.lock.url(source), part, file.bytes, with_token=False, on_bytes=counter)
@@ -330,7 +334,7 @@ def check_tensors(path: Path, expected: dict[str, list[int]]) -> None:
             raise WeightsInvalid(f"{path}: tensor '{name}' {held} and {wanted}; the file is another one, get it anew.")
 
 
-def _resolve(source: Source, wanted: Plan, resolved: Resolved) -> Source:
+def _resolve(source: FileSource, wanted: PullPlan, resolved: Resolved) -> FileSource:
     """Return the source at the commit that its branch is at now, or was at when files of it were pinned."""
     for pin in wanted.into.memory().pins.values():
         if pin.repository == source.repository:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ..errors import WeightsInvalid, WeightsMissing
 from . import hub
-from .lock import SLACK, File, Lock, Source
-from .pull import Progress, Watch, silent
+from .lock import SLACK, File, FileSource, Lock
+from .pull import OnPull, PullProgress, silent
 
 SHA256_LENGTH = 64
 
 
-def renew(lock: Lock, watch: Watch = silent) -> Lock:
+def renew(lock: Lock, watch: OnPull = silent) -> Lock:
     """Return the lock with every source's branch resolved, and the size and checksum of each file's first source.
 
     A pinned revision stays; its files are asked for again, so that a checksum the Hub does not agree with is found.
@@ -23,13 +23,13 @@ def renew(lock: Lock, watch: Watch = silent) -> Lock:
     files = []
     with hub.quiet():
         for number, file in enumerate(lock.files):
-            watch(Progress(file.file, number, len(lock.files)))
+            watch(PullProgress(file.file, number, len(lock.files)))
             files.append(_renewed(file, lock, watch, number))
-    watch(Progress("", len(lock.files), len(lock.files)))
+    watch(PullProgress("", len(lock.files), len(lock.files)))
     return replace(lock, files=tuple(files))
 
 
-def _renewed(file: File, lock: Lock, watch: Watch, number: int) -> File:
+def _renewed(file: File, lock: Lock, watch: OnPull, number: int) -> File:
     first, *mirrors = file.sources
     try:
         first, size, sha256 = _asked(first, file, lock)
@@ -49,7 +49,7 @@ def _renewed(file: File, lock: Lock, watch: Watch, number: int) -> File:
         except hub.Refused as refusal:
             resolved, reason = mirror, str(refusal)
         if reason:
-            watch(Progress(file.file, number, len(lock.files), f"{file.file}: mirror left out, {mirror}: {reason}"))
+            watch(PullProgress(file.file, number, len(lock.files), f"{file.file}: mirror left out, {mirror}: {reason}"))
         else:
             kept.append(resolved)
     return replace(
@@ -57,7 +57,7 @@ def _renewed(file: File, lock: Lock, watch: Watch, number: int) -> File:
     )
 
 
-def _asked(source: Source, file: File, lock: Lock) -> tuple[Source, int, str]:
+def _asked(source: FileSource, file: File, lock: Lock) -> tuple[FileSource, int, str]:
     """Return the source with its full revision, and the size and sha256 that the file has there. Raises Refused."""
     if not source.on_hub:
         size, sha256 = _hashed(lock.url(source), file, with_token=False)

@@ -16,14 +16,14 @@ from typing import Any, Literal, NamedTuple
 
 from ..errors import OutputUnwritable, WeightsError, WeightsInvalid
 from ..files import cause, write_json
-from .lock import File, Source
+from .lock import File, FileSource
 
 MEMORY = ".seesr"
 CHUNK = 1 << 22
 PART = ".part"
 """Ends the name of what is being written."""
 
-State = Literal["verified", "unverified", "replaced", "missing"]
+FileState = Literal["verified", "unverified", "replaced", "missing"]
 
 
 class Record(NamedTuple):
@@ -47,12 +47,12 @@ class Pin(NamedTuple):
     type: str = "model"
 
     @property
-    def source(self) -> Source:
-        return Source(self.repository, self.type, self.path, self.revision)
+    def source(self) -> FileSource:
+        return FileSource(self.repository, self.type, self.path, self.revision)
 
 
 @dataclass
-class Memory:
+class ShelfMemory:
     """All that a shelf remembers. accepted: names of licences."""
 
     files: dict[str, Record] = field(default_factory=dict)
@@ -66,25 +66,25 @@ class Shelf:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def memory(self) -> Memory:
+    def memory(self) -> ShelfMemory:
         """Return the shelf's present memory. Raises WeightsInvalid when the memory is no longer readable."""
         path = self.root / MEMORY / "state.json"
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return Memory(
+            return ShelfMemory(
                 {name: Record(**entry) for name, entry in content["files"].items()},
                 {name: Pin(**entry) for name, entry in content["pins"].items()},
                 list(content["accepted"]),
             )
         except FileNotFoundError:
-            return Memory()
+            return ShelfMemory()
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
             raise WeightsInvalid(
                 f"{path}: not readable ({problem}); delete it, and the files are checked anew."
             ) from None
 
     @contextmanager
-    def changing(self) -> Iterator[Memory]:
+    def changing(self) -> Iterator[ShelfMemory]:
         """Give the memory to be changed, and write it whole or not at all, one process at a time."""
         path = self.root / MEMORY / "state.json"
         with self.alone("state"):
@@ -149,7 +149,7 @@ class Shelf:
         with self.changing() as memory:
             memory.files.pop(name, None)
 
-    def state(self, file: File, memory: Memory | None = None) -> State:
+    def state(self, file: File, memory: ShelfMemory | None = None) -> FileState:
         """Return how `file` stands, without reading it. "replaced": a verified copy made of it serves in its place."""
         memory = memory or self.memory()
         pin = memory.pins.get(file.file)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ..wording import bytes_in_words, counted
 from .lock import File, Lock
-from .shelf import Shelf, State
+from .shelf import FileState, Shelf
 
 
 class Item(NamedTuple):
@@ -15,7 +15,7 @@ class Item(NamedTuple):
     """
 
     file: File
-    state: State
+    state: FileState
     pinned: str
 
 

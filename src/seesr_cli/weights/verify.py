@@ -10,11 +10,11 @@ from pathlib import Path
 from ..errors import WeightsError, WeightsInvalid
 from . import hub, status
 from .lock import Lock
-from .pull import Progress, Watch, silent
-from .shelf import MEMORY, PART, Shelf, State, default, sha256
+from .pull import OnPull, PullProgress, silent
+from .shelf import MEMORY, PART, FileState, Shelf, default, sha256
 
 
-def verify(lock: Lock, shelf: Shelf, model: str, watch: Watch = silent) -> tuple[status.Item, ...]:
+def verify(lock: Lock, shelf: Shelf, model: str, watch: OnPull = silent) -> tuple[status.Item, ...]:
     """Hash every file of `model` on the shelf, remembered or not, and return the state of each.
 
     What is found is remembered where the shelf can be written.
@@ -29,11 +29,11 @@ def verify(lock: Lock, shelf: Shelf, model: str, watch: Watch = silent) -> tuple
         def counted(read: int) -> None:
             nonlocal done
             done += read
-            watch(Progress(name, done, total))
+            watch(PullProgress(name, done, total))
 
         return counted
 
-    states: dict[str, State] = {}
+    states: dict[str, FileState] = {}
     for file in present:
         found = sha256(shelf.path(file.file), count(file.file))
         states[file.file] = "verified" if found == shelf.sha256(file) else "unverified"
@@ -116,9 +116,9 @@ def free(shelf: Shelf, name: str) -> int:
     size = path.stat().st_size
     if path.is_symlink():
         pointer = path.readlink()
-        if pointer.is_relative_to(hub.cache_folder()):
+        if pointer.is_relative_to(hub.hub_cache()):
             content = pointer.resolve()
-            if content.is_relative_to(hub.cache_folder().resolve()):
+            if content.is_relative_to(hub.hub_cache().resolve()):
                 content.unlink(missing_ok=True)
             pointer.unlink(missing_ok=True)
     shelf.forget(name)

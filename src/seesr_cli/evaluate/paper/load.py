@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...errors import PictureError, WeightsInvalid
 from ...machine.device import Place
-from ...models.keys import State
+from ...models.keys import StateDict
 from ...models.load import fill, pickled, same
 from ...weights import find
 from ...weights.shelf import Shelf, sha256
@@ -29,7 +29,7 @@ COUNTER = ".num_batches_tracked"
 """Ends the name of what a layer counts in training; some files have it and some do not."""
 
 
-def archive(path: Path) -> State:
+def archive(path: Path) -> StateDict:
     """Return the tensors of a TorchScript archive, as OpenAI publishes CLIP. Raises WeightsInvalid."""
     try:
         with warnings.catch_warnings():
@@ -52,9 +52,9 @@ class Network(NamedTuple):
     build: Callable[[], nn.Module]
     unused: tuple[str, ...] = ()
     least: int = 1
-    read: Callable[[Path], State] = pickled
-    ours: Callable[[State], State] = same
-    published: Callable[[State], State] = same
+    read: Callable[[Path], StateDict] = pickled
+    ours: Callable[[StateDict], StateDict] = same
+    published: Callable[[StateDict], StateDict] = same
 
 
 NETWORKS: Mapping[str, Network] = {
@@ -132,7 +132,7 @@ def checksums_of(metrics: Iterable[str], weights: Path) -> dict[str, str]:
 
 def load(network: Network, weights: Path, device: torch.device) -> nn.Module:
     """Return a network with the tensors of its files, in float32. Raises WeightsMissing or WeightsInvalid."""
-    state: State = {}
+    state: StateDict = {}
     for name in network.files:
         path = find(weights, f"metrics/{name}", name)
         state |= network.read(path)
@@ -146,7 +146,7 @@ def load(network: Network, weights: Path, device: torch.device) -> nn.Module:
     )
 
 
-def used(state: State, network: Network) -> State:
+def used(state: StateDict, network: Network) -> StateDict:
     """Return the tensors that are computed with, without the prefix of parallel training."""
     named = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return {
