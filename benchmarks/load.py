@@ -175,16 +175,8 @@ def write(folder: Path) -> None:
     from seesr_cli.catalogue import SEESR
     from seesr_cli.machine.device import Place
     from seesr_cli.models import convert
-    from seesr_cli.weights.shelf import Shelf, sha256
 
-    if not (folder / "seesr").exists():
-        real.write(folder)
-    shelf = Shelf(folder)
-    known = shelf.memory().files
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_file() and ".seesr" not in name and name not in known:
-            shelf.record(name, sha256(path))
+    real.shelf(folder)
     convert.prepare_tagger(SEESR, folder, Place(torch.device("cpu"), torch.float32))
 
 

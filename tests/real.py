@@ -18,6 +18,7 @@ from transformers.models.clip.modeling_clip import CLIPTextModel
 
 import rule
 from seesr_cli.models import keys
+from seesr_cli.weights.shelf import Shelf, sha256
 
 GOLDEN = Path(__file__).parent / "golden"
 LABELS = 4585
@@ -99,3 +100,16 @@ def _text_shapes() -> Shapes:
 
 def _vae_shapes() -> Shapes:
     return {name: list(tensor.shape) for name, tensor in _shapes(lambda: AutoencoderKL(**VAE_CONFIG)).items()}
+
+
+def shelf(folder: Path) -> Shelf:
+    """Return `folder` as a shelf with the checkpoint of real size, written if need be, as if it had been pulled."""
+    if not (folder / "seesr").exists():
+        write(folder)
+    made = Shelf(folder)
+    known = made.memory().files
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_file() and ".seesr" not in name and name not in known:
+            made.record(name, sha256(path))
+    return made

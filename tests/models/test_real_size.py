@@ -14,7 +14,7 @@ import rule
 from seesr_cli.catalogue import SEESR
 from seesr_cli.machine.device import choose
 from seesr_cli.models import convert, keys, load
-from seesr_cli.weights.shelf import Shelf, sha256
+from seesr_cli.weights.shelf import Shelf
 
 pytestmark = pytest.mark.slow
 
@@ -27,15 +27,7 @@ def shelf(pytestconfig: pytest.Config) -> Shelf:
     folder: Path | None = pytestconfig.getoption("--real-size")
     if folder is None:
         pytest.skip("needs --real-size DIR, and 16 GB there")
-    if not (folder / "seesr").exists():
-        real.write(folder)
-    shelf = Shelf(folder)
-    known = shelf.memory().files
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_file() and ".seesr" not in name and name not in known:
-            shelf.record(name, sha256(path))
-    return shelf
+    return real.shelf(folder)
 
 
 def test_the_tagger_is_converted_in_bounded_memory_and_is_the_rule_s(shelf: Shelf) -> None:

@@ -37,24 +37,27 @@ SETTINGS = replace(
 )
 
 
+RECIPE = Recipe(
+    model="turbo",
+    settings=SETTINGS,
+    tags=("sea", "red kite"),
+    input_name="photo.jpg",
+    input_sha256=SHA,
+    weights="ab" * 32,
+    device="cuda",
+    dtype="fp16",
+    threads=2,
+    batch_size=3,
+    batch_place=1,
+    kind="png",
+    quality=None,
+    bits=16,
+    metadata="keep",
+)
+
+
 def made(settings: Settings = SETTINGS, name: str = "photo.jpg") -> dict[str, Any]:
-    recipe = Recipe(
-        model="turbo",
-        settings=settings,
-        tags=("sea", "red kite"),
-        input_name=name,
-        input_sha256=SHA,
-        weights="ab" * 32,
-        device="cuda",
-        dtype="fp16",
-        threads=2,
-        batch_size=3,
-        batch_place=1,
-        kind="png",
-        quality=None,
-        bits=16,
-        metadata="keep",
-    )
+    recipe = RECIPE._replace(settings=settings, input_name=name)
     tags = (Tag("sea", 0.91234567, 0.6), Tag("red kite", 0.0, 1.0))
     return provenance.record(recipe, tags, Prompt("sea, red kite, …", "blur"))
 
@@ -246,23 +249,7 @@ def test_what_was_recorded_is_what_is_repeated() -> None:
     assert found is not None
     recipe = settings_of(found, "result.png")
     assert recipe.settings == SETTINGS
-    assert recipe == Recipe(
-        model="turbo",
-        settings=SETTINGS,
-        tags=("sea", "red kite"),
-        input_name="photo.jpg",
-        input_sha256=SHA,
-        weights="ab" * 32,
-        device="cuda",
-        dtype="fp16",
-        threads=2,
-        batch_size=3,
-        batch_place=1,
-        kind="png",
-        quality=None,
-        bits=16,
-        metadata="keep",
-    )
+    assert recipe == RECIPE
     again = made(recipe.settings)
     assert embed(None, again) == packet
 

@@ -47,16 +47,6 @@ def draw(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 16)) -> Pat
 # --- the run -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def upscaler(tiny_weights: Path) -> Upscaler:
-    return Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
-
-
-@pytest.fixture
-def log() -> Log:
-    return Log()
-
-
 def job(source: Path, target: Path | None = None) -> Job:
     target = target or source.with_name(f"{source.stem}_x4.png")
     return Job(InputFile(source, Path(source.name)), target, image.kind_of(target) or "png")

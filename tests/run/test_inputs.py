@@ -14,13 +14,6 @@ from seesr_cli.run.inputs import InputFile, find, left_alone
 from seesr_cli.run.outputs import plan_results
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, the current one."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def touch(*names: str) -> None:
     """Put empty files there; nobody here looks into them."""
     for name in names:

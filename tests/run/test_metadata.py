@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from image.test_image_kept import exiftool
-from run.test_batch import SEESR, job, restore
+from run.test_batch import job, restore
 from seesr_cli import image
 from seesr_cli.records import provenance
 from seesr_cli.restore.upscaler import Upscaler
@@ -31,16 +31,6 @@ EVERYTHING = (
     "-JFIF:ResolutionUnit#=1", "-InteropIndex=R03", "-ExifIFD:SubjectLocation=20 10",
 )  # fmt: skip
 PLACES = ("GPS", "City", "Location")
-
-
-@pytest.fixture(scope="module")
-def upscaler(tiny_weights: Path) -> Upscaler:
-    return Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
-
-
-@pytest.fixture
-def log() -> Log:
-    return Log()
 
 
 @pytest.fixture

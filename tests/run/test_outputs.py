@@ -9,26 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from run.test_inputs import touch
 from seesr_cli.errors import OutputUnwritable, UsageError
 from seesr_cli.run import outputs
 from seesr_cli.run.inputs import InputFile, find
 from seesr_cli.run.outputs import Job, plan_results
 from seesr_cli.settings import Format
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, the current one."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def touch(*names: str) -> None:
-    """Put empty files there; nobody here looks into them."""
-    for name in names:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).touch()
-
 
 # --- stdin and stdout --------------------------------------------------------------------------------------------
 

@@ -73,3 +73,9 @@ def test_pictures_are_packed_into_shards(pictures: Path, tmp_path: Path) -> None
     assert len(list((tmp_path / "s").glob("*.tar"))) == 3
     done = RUNNER.invoke(app, ["train", "shards", str(pictures), "--to", str(tmp_path / "s"), "--size", "much"])
     assert "--size much" in str(done.exception)
+
+
+@pytest.mark.parametrize("stage", ["dape", "seesr"])
+def test_an_option_that_is_lacking_is_named(stage: str) -> None:
+    done = RUNNER.invoke(app, ["train", stage])
+    assert str(done.exception) == f"--data is missing. More: seesr train {stage} --help"

@@ -62,8 +62,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 Debug = Annotated[bool, typer.Option("--debug", help="Show where in the program an error arose.")]
 
 
-@app.command(cls=Plain)
-def dape(
+@app.command("seesr", cls=Plain, help="Train ControlNet and UNet to restore.")
+@app.command("dape", cls=Plain, help="Train the tagger to read degraded pictures as it reads clean ones.")
+def stage(
+    context: typer.Context,
     data: Data,
     out: Out,
     recipe: RecipeName = "published",
@@ -76,26 +78,20 @@ def dape(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train the tagger to read degraded pictures as it reads clean ones."""
-    _train("dape", recipe, data, out, weights, devices, resume, sets or [], dry_run, as_json, quiet)
-
-
-@app.command(cls=Plain)
-def seesr(
-    data: Data,
-    out: Out,
-    recipe: RecipeName = "published",
-    weights: Weights = None,
-    devices: Devices = None,
-    resume: Resume = False,
-    sets: Set = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Train ControlNet and UNet to restore."""
-    _train("seesr", recipe, data, out, weights, devices, resume, sets or [], dry_run, as_json, quiet)
+    """Train the stage that the command is named after."""
+    _train(
+        "dape" if context.command.name == "dape" else "seesr",
+        recipe,
+        data,
+        out,
+        weights,
+        devices,
+        resume,
+        sets or [],
+        dry_run,
+        as_json,
+        quiet,
+    )
 
 
 @app.command(cls=Plain)

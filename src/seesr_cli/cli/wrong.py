@@ -48,6 +48,8 @@ def _value(parameter: Any, of: Any, context: Any, args: Sequence[str]) -> str:
         }.get(source.name, parameter.opts[0])
     else:
         value, place = typed.get(parameter.name), parameter.metavar or parameter.name
+    if value is None:
+        return f"{place} is missing. More: {context.command_path} --help"
     value = value[0] if isinstance(value, (list, tuple)) and value else value
     described = parameter.type_descriptor
     if choices := [str(choice) for choice in described.choices or ()]:
