@@ -228,6 +228,11 @@ def test_a_file_that_is_no_picture_fails_alone(
     shown = capfd.readouterr()
     assert [one["consistency"] is None for one in json.loads(shown.out)["pictures"]] == [True, False, False]
     assert "0_x4.png is not a picture" in shown.err
+    (results / "0_x4.png").write_bytes((results / "1_x4.png").read_bytes()[:3000])
+    assert evaluate(monkeypatch, results, "--input", inputs, "--json") == 1
+    told = " ".join(capfd.readouterr().err.split())
+    assert "0_x4.png is damaged or incomplete" in told
+    assert "--tolerant" not in told  # which is no option here
 
 
 def test_a_result_of_another_picture_is_told(

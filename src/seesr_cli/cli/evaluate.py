@@ -164,7 +164,6 @@ def evaluate(
     from ..machine.available import cores
     from ..machine.device import choose
     from ..report import evaluation
-    from ..report.screen import complain
 
     engine: Engine | None = None
     pyiqa, checksums = None, {}
@@ -182,13 +181,7 @@ def evaluate(
         for text in notes:
             evaluation.note(text)
     at_once = cores() if engine is None else 1  # networks compute with all threads by themselves
-    measured = []
-    for one in evaluation.watched(measure(pairs, names, engine, at_once), len(pairs), quiet):
-        measured.append(one)
-        for text in one.failures:
-            complain(text)
-        for text in () if quiet else one.notes:
-            evaluation.note(text)
+    measured = list(evaluation.watched(measure(pairs, names, engine, at_once), len(pairs), quiet))
     wholes = summary.of_folders(measured) if pyiqa is None else summary.of_paths(measured, pyiqa.fid)
     published = SETS[set_name] if set_name is not None else None
     content = summary.document(measured, names, wholes, notes, checksums, published, pyiqa.version if pyiqa else None)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import image
+from ..errors import PictureUnreadable
 from ..settings import Format
 
 Pixels = NDArray[np.uint8]
@@ -66,5 +67,8 @@ def remarks(picture: image.Picture) -> tuple[str, ...]:
 
 def read(path: Path) -> tuple[Pixels, tuple[str, ...]]:
     """Return the pixels of the picture at `path`, and remarks on them. Raises PictureUnreadable."""
-    picture = image.read(path)
+    try:
+        picture = image.read(path)
+    except PictureUnreadable as error:  # half a picture is not measured
+        raise PictureUnreadable(str(error).replace(image.TAKEN_SO_FAR, "")) from error
     return pixels_of(picture), remarks(picture)

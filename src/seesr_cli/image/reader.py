@@ -62,6 +62,10 @@ def _opened(path: Path) -> BinaryIO:
         raise PictureUnreadable(f"{path} cannot be read ({cause(error)}): check its permissions.") from error
 
 
+TAKEN_SO_FAR = ", or take what is there with --tolerant"
+"""Ends what is said of a truncated picture, for commands that have this option."""
+
+
 class _Damaged(PictureUnreadable):
     """The decoder gave up; part of the picture may be there."""
 
@@ -79,7 +83,7 @@ def decode(data: bytes, path: Path, tolerant: bool = False) -> Picture:
     except _Damaged as error:
         if not tolerant and "truncated" in str(error):
             reason = str(error).removesuffix(".")
-            raise PictureUnreadable(f"{reason}, or take what is there with --tolerant.") from error
+            raise PictureUnreadable(f"{reason}{TAKEN_SO_FAR}.") from error
         if not tolerant:
             raise
     with _truncated_read():

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from ..evaluate.measure import Measured
 from ..evaluate.protocol import METRICS
-from ..evaluate.statistics import Comparison, Interval, interval, mean
+from ..evaluate.statistics import Interval, interval, mean
 from ..evaluate.summary import Whole, comparison, single, values_of, worst_first
 from ..evaluate.testsets import TestSet
 from ..wording import printable
@@ -22,10 +22,18 @@ _WORST = 5
 
 
 def watched(measured: Iterable[Measured], total: int, quiet: bool) -> Iterator[Measured]:
-    """Yield the measurements, with a progress bar if stderr is a terminal."""
+    """Yield the measurements, and print failures and notes as they come, above a progress bar on a terminal."""
     console = _console()
-    animated = not quiet and sys.stderr.isatty() and not console.is_dumb_terminal
-    yield from track(measured, "Measuring", total, console=console, transient=True, disable=not animated)
+    hidden = quiet or not sys.stderr.isatty() or console.is_dumb_terminal
+    with Progress(console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task("Measuring", total=total)
+        for one in measured:
+            for text in one.failures:
+                console.print(Text.assemble(("Error: ", "bold red"), printable(text)), soft_wrap=True)
+            for text in () if quiet else one.notes:
+                console.print(Text(printable(text)), soft_wrap=True)
+            bar.advance(task)
+            yield one
 
 
 def note(text: str) -> None:
@@ -39,23 +47,23 @@ def show(
     """Print mean and interval of every metric, and how it compares with the rival; on a terminal the worst pictures."""
     rivals = any(one.pair.against for one in measured)
     beside = dict(published.published) if published is not None else {}
+    own, compared = {}, {}
+    for metric in metrics:
+        own[metric] = _own(measured, metric, wholes.get(metric))
+        if rivals:
+            compared[metric] = _compared(measured, metric, wholes.get(metric))
+        if beside:
+            own[metric].append(_number(beside.get(metric), METRICS[metric].digits))
     if not sys.stdout.isatty():
         for metric in metrics:
-            known = [_number(beside.get(metric), METRICS[metric].digits)] if beside else []
-            print("\t".join([metric, *_cells(measured, metric, wholes.get(metric), rivals), *known]))
+            print("\t".join([metric, *own[metric][:3], *compared.get(metric, []), *own[metric][3:]]))
         return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("metric")
-    compared = ("difference", "95 % interval", "better/equal/worse", "p") if rivals else ()
-    for name in ("pictures", "mean", "95 % interval", *compared, *(("published",) if beside else ())):
-        table.add_column(name, justify="right")
-    for metric in metrics:
-        arrow = "↑" if METRICS[metric].higher else "↓"
-        known = [_number(beside.get(metric), METRICS[metric].digits)] if beside else []
-        cells = _cells(measured, metric, wholes.get(metric), rivals)
-        table.add_row(f"{METRICS[metric].title} {arrow}", *cells, *known)
     console = Console(highlight=False)
-    console.print(table)
+    headings = ("pictures", "mean", "95 % interval", *(("published",) if beside else ()))
+    console.print(_table("metric", headings, own))
+    if rivals:
+        console.print(_table("\nagainst the others", ("difference", "95 % interval", "+/=/-", "p"), compared))
+        console.print(Text("+/=/-: pictures where these results are better, equal, worse."))
     if beside and published is not None:
         console.print(Text(f"Published: of SeeSR, by its authors. {published.again}"))
     if len(measured) > 1 and (first := next(iter(single(metrics)), None)):
@@ -71,31 +79,32 @@ def document(content: dict[str, Any]) -> None:
     print(json.dumps(content, allow_nan=False), flush=True)
 
 
-def _cells(measured: Sequence[Measured], metric: str, whole: Whole | None, rivals: bool) -> list[str]:
-    """Return the number of pictures, mean, interval, and the comparison."""
-    if METRICS[metric].of_folder:
-        return _whole(len([one for one in measured if one.features]), whole, METRICS[metric].digits, rivals)
+def _table(first: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
+    for metric, cells in rows.items():
+        table.add_row(f"{METRICS[metric].title} {'↑' if METRICS[metric].higher else '↓'}", *cells)
+    return table
+
+
+def _own(measured: Sequence[Measured], metric: str, whole: Whole | None) -> list[str]:
+    """Return the number of pictures, mean, and interval."""
     digits, values = METRICS[metric].digits, values_of(measured, metric)
+    if METRICS[metric].of_folder:
+        count = sum(bool(one.features) for one in measured) or len(measured)
+        return [str(count), _number(whole.results if whole else None, digits), "-"]
     average = mean(values)
-    cells = [str(len(values)), "infinite" if average is None and values else _number(average, digits)]
-    cells.append(_interval(interval(values), digits))
-    if rivals:
-        cells += _compared(comparison(measured, metric), digits)
-    return cells
+    infinite = average is None and bool(values)
+    return [str(len(values)), "infinite" if infinite else _number(average, digits), _interval(interval(values), digits)]
 
 
-def _whole(count: int, whole: Whole | None, digits: int, rivals: bool) -> list[str]:
-    """Return the cells of a metric that all pictures have together."""
-    cells = [str(count), _number(whole.results if whole else None, digits), "-"]
-    if rivals:
-        difference = "-"
-        if whole is not None and whole.rivals is not None:
-            difference = f"{whole.results - whole.rivals:+.{digits}f}"
-        cells += [difference, *["-"] * 3]
-    return cells
-
-
-def _compared(found: Comparison | None, digits: int) -> list[str]:
+def _compared(measured: Sequence[Measured], metric: str, whole: Whole | None) -> list[str]:
+    """Return difference, interval, pictures that are better/equal/worse, and p."""
+    digits, found = METRICS[metric].digits, comparison(measured, metric)
+    if whole is not None and whole.rivals is not None:
+        return [f"{whole.results - whole.rivals:+.{digits}f}", *["-"] * 3]
     if found is None:
         return ["-"] * 4
     counts = f"{found.wins}/{found.ties}/{found.losses}"
