@@ -52,7 +52,7 @@ class Settings:
     add_tags, drop_tags: added to what the tagger sees, and left out of it.
     tag_threshold: of every tag, 0 to 1, in the place of each one's own.
     start: begin at the noised input ("lr") or at pure noise ("noise").
-    colour: how the result takes the colours of the input.
+    colour: how the result takes the colours of the input. colour_strength: how far, 0 (not at all) to 1.
     process_size: inputs whose sides are below `process_size // scale` pixels are enlarged to it first.
     tile, overlap: side of a latent tile and the overlap of neighbours, in latent pixels. With "auto" both follow from
     the picture's size (`tiles.tilings`), and `overlap` is not used.
@@ -78,6 +78,7 @@ class Settings:
     tag_threshold: float | None = None
     start: Start = "lr"
     colour: Colour = "adain"
+    colour_strength: float = 1.0
     process_size: int = 512
     tile: int | Literal["auto"] = 96
     overlap: int = 4
@@ -101,6 +102,7 @@ class Settings:
         _between("steps", self.steps, 1, 1000)
         _between("guidance", self.guidance, 0, 50)
         _between("control", self.control, 0, 10)
+        _between("colour-strength", self.colour_strength, 0, 1)
         _between("process-size", self.process_size, 64, 4096)
         if self.guidance_within is not None:
             _check_interval(*self.guidance_within)

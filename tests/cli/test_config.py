@@ -72,9 +72,9 @@ def test_the_current_folder_s_file_stands_before_the_person_s_own(tmp_path: Path
     own = tmp_path / "own" / "seesr" / "seesr.toml"
     own.parent.mkdir(parents=True)
     own.write_text("seed = 1\nscale = 2\n")
-    assert defaults(COMMANDS)["upscale"] == {"seed": "1", "scale": "2"}
+    assert defaults(COMMANDS)["upscale"] == {"seed": ["1"], "scale": "2"}
     Path("seesr.toml").write_text("seed = 2\n")
-    assert defaults(COMMANDS)["upscale"] == {"seed": "2"}
+    assert defaults(COMMANDS)["upscale"] == {"seed": ["2"]}
 
 
 def test_a_weights_folder_named_there_stands_in_for_the_environment_s(monkeypatch: pytest.MonkeyPatch) -> None:

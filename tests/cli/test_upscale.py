@@ -118,6 +118,14 @@ def test_a_bad_picture_is_one_sentence_and_code_1(seesr: Seesr, content: bytes |
         (["-s", "1000"], "--scale 1000.0 is out of range: give 1 to 16."),
         (["-s", "nan"], "--scale nan is out of range: give 1 to 16."),
         (["--steps", "0"], "--steps 0 is out of range: give 1 to 1000."),
+        (["--variants", "0"], "--variants 0 is out of range: give 1 to 99."),
+        (["--variants", "2", "--seed", "1", "--seed", "2"], "--variants and several --seed both say which variants"),
+        (["--seed", "1", "--seed", "1"], "--seed gives the same seed twice, which makes the same picture"),
+        (["--variants", "2", "--name", "a{suffix}"], "--name a{suffix} gives all variants of a picture one name"),
+        (["--variants", "2", "-o", "a.png"], "a.png names one file, but there are several"),
+        (["--variants", "2", "-o", "-"], "stdout (-) takes one picture, but there are several variants"),
+        (["--colour-strength", "2"], "--colour-strength 2.0 is out of range: give 0 to 1."),
+        (["--colour", "none", "--colour-strength", "0.5"], "--colour-strength has no meaning with --colour none"),
         (["--seed", "-1"], "--seed -1 is out of range: give 0 to 9223372036854775807."),
         (["--overlap", "200"], "--overlap 200 is out of range: give 0 to 95."),
         (["--batch-size", "many"], "--batch-size many is not known: give auto, or 1 to 64."),
@@ -559,3 +567,48 @@ def test_a_resumed_run_counts_what_is_kept_and_its_page_shows_it_as_done(seesr: 
     assert [entry["state"] for entry in entries] == ["done"] * 3
     assert [entry["sizeOut"] for entry in entries] == [[64, 80]] * 3
     assert all(entry["seconds"] > 0 for entry in entries)
+
+
+def test_variants_are_results_with_a_sheet_and_are_resumed(seesr: Seesr) -> None:
+    draw("in/photo.jpg")
+    ran = seesr("in", "--variants", "3", "--seed", "7")
+    assert (ran.code, ran.out) == (0, "".join(f"in/photo_x4_seed{seed}.png\n" for seed in (7, 8, 9)))
+    assert "in/photo_x4_seeds.png shows the 3 variants." in ran.err
+    made = [Path(f"in/photo_x4_seed{seed}.png").read_bytes() for seed in (7, 8, 9)]
+    Path("in/photo_x4_seed8.png").unlink()
+    again = seesr("in", "--seed", "7", "--seed", "8", "--seed", "9")
+    assert again.err.count("photo.jpg: 20 x 16 -> 80 x 64 in ") == 1
+    assert [Path(f"in/photo_x4_seed{seed}.png").read_bytes() for seed in (7, 8, 9)] == made
+    alone = seesr("in/photo.jpg", "-o", "alone.png", "--seed", "8")
+    assert alone.code == 0
+    assert Image.open("alone.png").tobytes() == Image.open("in/photo_x4_seed8.png").tobytes()
+    assert Image.open("alone.png").tobytes() != Image.open("in/photo_x4_seed9.png").tobytes()
+    planned = seesr("in", "--dry-run")
+    assert planned.out.count("\n") == 1  # variants and sheet are no pictures of the folder
+
+
+def test_a_sheet_leaves_what_is_no_sheet_alone(seesr: Seesr) -> None:
+    draw("photo.jpg")
+    draw("photo-seeds.png")
+    kept = Path("photo-seeds.png").read_bytes()
+    ran = seesr("photo.jpg", "--variants", "2", "--name", "{stem}-{seed}{suffix}")
+    assert (ran.code, ran.out) == (0, "photo-0.png\nphoto-1.png\n")
+    assert "photo-seeds.png is already there and no sheet of seesr" in ran.err
+    assert Path("photo-seeds.png").read_bytes() == kept
+
+
+def test_variants_of_a_picture_on_stdin(seesr: Seesr, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw("photo.jpg")
+    data = Path("photo.jpg").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert seesr("-", "-o", "out/", "--variants", "2").out == "out/stdin_x4_seed0.png\nout/stdin_x4_seed1.png\n"
+
+
+def test_colour_strength_is_told_and_repeated(seesr: Seesr) -> None:
+    draw("photo.jpg")
+    seesr("photo.jpg", "-o", "half.png", "--colour-strength", "0.5")
+    seesr("photo.jpg", "-o", "full.png")
+    assert Image.open("half.png").tobytes() != Image.open("full.png").tobytes()
+    seesr("photo.jpg", "-o", "again.png", "--like", "half.png")
+    assert Path("again.png").read_bytes() == Path("half.png").read_bytes()
+    assert "again: colour-strength changed" in seesr("photo.jpg", "-o", "half.png", "--dry-run").out

@@ -65,3 +65,30 @@ def test_alignment_is_the_formula_s_result_clamped() -> None:
     result, reference = noise(0), noise(1)
     torch.testing.assert_close(align(result.clone(), reference, "wavelet"), wavelet(result, reference).clamp(0, 1))
     torch.testing.assert_close(align(result.clone(), reference, "adain"), adain(result, reference).clamp(0, 1))
+
+
+@pytest.mark.parametrize("method", ["adain", "wavelet"])
+def test_strength_blends_the_result_with_the_aligned_one(method: Colour) -> None:
+    result, reference = noise(0), noise(1)
+    whole = {"adain": adain, "wavelet": wavelet}[method](result, reference)
+    assert torch.equal(align(result.clone(), reference, method, 0), result)
+    blended = (0.75 * result + 0.25 * whole).clamp(0, 1)
+    torch.testing.assert_close(align(result.clone(), reference, method, 0.25), blended)
+
+
+def test_the_moments_of_a_part_that_is_all_are_its_own() -> None:
+    result, reference = noise(0), noise(1)
+    expected = colour.expected_moments(result, reference, reference)
+    torch.testing.assert_close(
+        align(result.clone(), reference, "adain", 1, expected), align(result, reference, "adain")
+    )
+
+
+def test_the_moments_of_a_whole_are_expected_from_a_part_where_all_changes_alike() -> None:
+    """A picture half dark and even, half bright and rough, of which all is made brighter and noisier alike."""
+    reference = torch.cat([0.2 + 0.01 * noise(0), 0.5 + 0.3 * noise(1)], dim=-1)
+    whole = reference + 0.1 + 0.05 * torch.randn(reference.shape, generator=torch.Generator().manual_seed(2))
+    for part in (slice(0, 56), slice(56, 112)):
+        (mean, deviation), _ = colour.expected_moments(whole[..., part], reference[..., part], reference)
+        torch.testing.assert_close(mean, whole.mean((-2, -1), keepdim=True), atol=3e-3, rtol=0)
+        torch.testing.assert_close(deviation, whole.std((-2, -1), keepdim=True), atol=3e-3, rtol=0)

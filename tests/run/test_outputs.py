@@ -152,7 +152,7 @@ def test_a_place_that_cannot_be_meant_has_its_sentence(
 @pytest.mark.parametrize(
     ("name", "kind", "sentence"),
     [
-        ("{stem}_{seed}{suffix}", None, "has a field {seed}: there are {stem} {name} {scale} {suffix}."),
+        ("{stem}_{size}{suffix}", None, "has a field {size}: there are {stem} {name} {scale} {seed} {suffix}."),
         ("{stem{suffix}", None, "has a field {stem: there are"),
         ("{stem!r}{suffix}", None, "has a field {stem!r}: there are"),
         ("{}{suffix}", None, "has a field {}: there are"),

@@ -119,12 +119,12 @@ def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if not takers:
             raise UsageError(f"{path}: '{key}' is no option of {' or '.join(f'seesr {name}' for name in options)}.")
         for name in takers:
-            found[name][options[name][_named(key)].name] = _plain(path, key, value)
+            _put(found[name], options[name][_named(key)], _plain(path, key, value))
     for name in options:
         for key, value in content.get(name, {}).items():
             if _named(key) not in options[name]:
                 raise UsageError(f"{path}: '{key}' under [{name}] is no option of seesr {name}.")
-            found[name][options[name][_named(key)].name] = _plain(path, key, value)
+            _put(found[name], options[name][_named(key)], _plain(path, key, value))
     for chosen in found.values():
         if (folder := chosen.pop("weights", None)) is not None:
             os.environ.setdefault(FOLDER_VARIABLE, folder)
@@ -135,6 +135,11 @@ def _options(command: TyperCommand) -> dict[str, Any]:
     """Return the options of a command by their long names, as they are written in TOML with low lines."""
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     return {_named(option.opts[0].removeprefix("--")): option for option in options if option.name != "help"}
+
+
+def _put(found: dict[str, Any], option: Any, value: object) -> None:
+    """Put what the file says of an option where the command looks for it; one value may stand for a list of one."""
+    found[option.name] = [value] if option.multiple and not isinstance(value, list) else value
 
 
 def _named(key: str) -> str:

@@ -23,6 +23,7 @@ EVERYDAY = {
         "--model",
         "--tags",
         "--compare",
+        "--preview",
         "--dry-run",
         "--overwrite",
         "--format",

@@ -14,7 +14,7 @@ from ..settings import MAX_PIXELS, Colour, Format, Metadata, ModelName, Preset, 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
 
 INPUT, MODEL, REPORT = "Input", "Model", "What is printed"
-OUTPUT, TAGS, SAMPLING, TILING = "Result", "Tags", "Sampling", "Sizes"
+OUTPUT, TAGS, SAMPLING, TILING, PREVIEW = "Result", "Tags", "Sampling", "Sizes", "Preview"
 
 _MODELS_IN_WORDS = "\n".join(f"[bold]{name}[/bold]: {model.about}." for name, model in MODELS.items())
 
@@ -190,7 +190,8 @@ NamePattern = Annotated[
     typer.Option(
         "--name",
         metavar="PATTERN",
-        help="Names of the results, with {stem}, {name}, {scale} and {suffix}. " + default("{stem}_x{scale}{suffix}"),
+        help="Names of the results, with {stem}, {name}, {scale}, {seed} and {suffix}. "
+        + default("{stem}_x{scale}{suffix}"),
         show_default=False,
         rich_help_panel=OUTPUT,
     ),
@@ -247,6 +248,35 @@ MaxPixels = Annotated[
         help=f"A result with more pixels than this is refused. {default(f'{MAX_PIXELS:,}')}",
         show_default=False,
         rich_help_panel=OUTPUT,
+    ),
+]
+Preview = Annotated[
+    bool,
+    typer.Option(
+        "--preview",
+        help="Make a window of the result only, as the whole run would, in about a tile's time, and write it beside "
+        "the same window enlarged: photo_x4_preview.png. One picture.",
+        rich_help_panel=PREVIEW,
+    ),
+]
+At = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--at",
+        metavar="X,Y",
+        help="Middle of the preview's window, in pixels of the picture from its left and top. Several make a sheet. "
+        + default("the middle of the result"),
+        show_default=False,
+        rich_help_panel=PREVIEW,
+    ),
+]
+Side = Annotated[
+    int | None,
+    typer.Option(
+        "--side",
+        help=f"Side of the preview's window, in pixels of the result. {default('512')}",
+        show_default=False,
+        rich_help_panel=PREVIEW,
     ),
 ]
 DryRun = Annotated[
@@ -376,9 +406,31 @@ ColourMethod = Annotated[
     Colour | None,
     _setting("colour", "--colour", help="How the result takes the colours of the input.", panel=SAMPLING),
 ]
+ColourStrength = Annotated[
+    float | None,
+    _setting(
+        "colour_strength",
+        "--colour-strength",
+        help="How far it takes them: 0 leaves the model's colours, 1 takes the input's.",
+        panel=SAMPLING,
+    ),
+]
 Seed = Annotated[
+    list[int] | None,
+    _setting(
+        "seed", "--seed", help="The same seed gives the same picture. Several make a variant each.", panel=SAMPLING
+    ),
+]
+Variants = Annotated[
     int | None,
-    _setting("seed", "--seed", help="The same seed gives the same picture.", panel=SAMPLING),
+    typer.Option(
+        "--variants",
+        metavar="N",
+        help="Make so many variants of each picture, photo_x4_seed0.png and so on, with the seed and those after it, "
+        f"and a sheet of them. {default('1')}",
+        show_default=False,
+        rich_help_panel=SAMPLING,
+    ),
 ]
 ProcessSize = Annotated[
     int | None,

@@ -14,6 +14,9 @@ from ..settings import EXACT_SIZES, LEAST_TILE, MOST_BATCH, MOST_TILE, Preset, S
 if TYPE_CHECKING:
     from ..run.outputs import Job
 
+MOST_VARIANTS = 99
+"""A sheet of more could not be looked at."""
+
 LOSSLESS = ("png", "tiff")
 
 
@@ -83,12 +86,27 @@ def merged_settings(model: Model, base: Settings, preset_name: Preset | None, ty
             )
         chosen = chosen | {"overlap": model.defaults.overlap}  # unused, but part of the digest in the journal
     merged = replace(base, **(chosen | given))
+    if merged.colour == "none" and "colour_strength" in given:
+        raise UsageError("--colour-strength has no meaning with --colour none: leave one of them out.")
     if "guidance_within" in given and merged.guidance <= 1:
         raise UsageError(
             f"--guidance-within has no meaning at --guidance {merged.guidance:g}, which is none: leave it out, or give "
             "more than 1."
         )
     return merged
+
+
+def seeds(typed: Sequence[int] | None, variants: int | None, base: int) -> tuple[int, ...]:
+    """Return the seeds of --seed and --variants, one for each variant of a picture. base: without --seed."""
+    if variants is not None and not 1 <= variants <= MOST_VARIANTS:
+        raise UsageError(f"--variants {variants} is out of range: give 1 to {MOST_VARIANTS}.")
+    if typed is not None and len(typed) > 1:
+        if variants is not None:
+            raise UsageError("--variants and several --seed both say which variants to make: give one of them.")
+        if len(set(typed)) < len(typed):
+            raise UsageError("--seed gives the same seed twice, which makes the same picture: give each once.")
+        return tuple(typed)
+    return tuple(range(base, base + (variants or 1)))
 
 
 def tile_side(text: str | None) -> int | Literal["auto"] | None:

@@ -4,8 +4,9 @@ import os
 from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -15,6 +16,7 @@ from ..machine.imports import uncollected
 from ..machine.share import Worker, divide
 from ..settings import MAX_PIXELS
 from . import options, typed
+from . import preview as previewing
 from .weights import ensure
 
 if TYPE_CHECKING:
@@ -49,6 +51,9 @@ def upscale(
     check: options.Check = None,
     keep_latents: options.KeepLatents = False,
     max_pixels: options.MaxPixels = MAX_PIXELS,
+    preview: options.Preview = False,
+    at: options.At = None,
+    side: options.Side = None,
     dry_run: options.DryRun = False,
     tolerant: options.Tolerant = False,
     like: options.Like = None,
@@ -74,7 +79,9 @@ def upscale(
     negative: options.Negative = None,
     start: options.StartAt = None,
     colour: options.ColourMethod = None,
+    colour_strength: options.ColourStrength = None,
     seed: options.Seed = None,
+    variants: options.Variants = None,
     process_size: options.ProcessSize = None,
     tile: options.Tile = None,
     overlap: options.Overlap = None,
@@ -94,12 +101,16 @@ def upscale(
     if compare is not None:
         _check_page(compare, overwrite)
     names = typed.device_names(device, devices)
+    of_results = {"--compare": compare, "--check": check, "--keep-latents": keep_latents or None}
+    previewing.check_options(preview, at, side, [name for name, value in of_results.items() if value is not None])
     from ..machine.available import cores
     from ..report.screen import Report, announce
     from ..run.inputs import find, left_alone
     from ..run.intent import MAKES_NOTHING
+    from ..run.naming import VARIANT_PATTERN, sheet_name
     from ..run.outputs import is_there, plan_results
     from ..run.request import Request
+    from ..run.variants import read_once, write_sheets
 
     # 2. Put what is asked together: the model's defaults or --like, the preset over them, and options over both.
     recipe = _recipe(like) if like else None
@@ -122,10 +133,11 @@ def upscale(
         "tag_threshold": tag_threshold,
         "start": start,
         "colour": colour,
+        "colour_strength": colour_strength,
         "process_size": process_size,
         "tile": typed.tile_side(tile),
         "overlap": overlap,
-        "seed": seed,
+        "seed": seed[0] if seed else None,
     } | dict.fromkeys(passed_over)
     settings = typed.merged_settings(chosen, recipe.settings if recipe else chosen.defaults, preset_name, given)
     request = Request(
@@ -151,15 +163,38 @@ def upscale(
     if recipe and (output is None or not Path(output).suffix):
         kind = kind or recipe.kind
     sources = find(inputs or [], from_list or [], output=output, name=name)
-    jobs = plan_results(sources.pictures, output, name, typed.size_label(settings), kind)
+    seeds = typed.seeds(seed, variants, settings.seed)
+    several = len(seeds) > 1 and not preview
+    pictures = read_once(sources.pictures) if several and not dry_run else sources.pictures
+    runs = [
+        Run(
+            replace(request, settings=replace(settings, seed=each)),
+            plan_results(pictures, output, name, typed.size_label(settings), kind, each, several),
+        )
+        for each in (seeds if several else seeds[:1])
+    ]
+    jobs = [job for run in runs for job in run.jobs]
     typed.check_quality(quality, jobs)
-    wanted = _intents(jobs, request, weights) if dry_run else []
+    if preview:
+        look = previewing.look(at, side, seeds)
+        job, worker = previewing.only(jobs), divide(names[:1], 1, 1, cores())[0]
+        if not dry_run:
+            ensure(chosen, weights, yes, quiet)
+        if not quiet:
+            announce(1)
+        foreseen = _foresee([job], request, worker, weights)
+        with Report(0 if dry_run else 1, events=as_json, quiet=quiet, debug=debug) as report:
+            previewing.preview(report, job, request, look, worker, weights, foreseen, dry_run)
+        if report.failed:
+            raise typer.Exit(1)
+        return
+    wanted = [intent for run in runs for intent in _intents(run, weights)] if dry_run else []
     pending = [each.job for each in wanted if each.words not in MAKES_NOTHING]
     if not dry_run:
         pending = [job for job in jobs if overwrite or not is_there(job)]
     if pending and not dry_run:
         ensure(chosen, weights, yes, quiet)
-    workers = divide(names, at_once, len(jobs), cores())
+    workers = divide(names, at_once, len(pictures), cores())
 
     # 4. Forecast, restore and report.
     if pending and not quiet:
@@ -170,7 +205,12 @@ def upscale(
         for note in sources.notes:
             report.note(note)
         forecasts = _tell_forecasts(report, foreseen, wanted)
-        outcomes = [] if dry_run else _restore(report, jobs, request, workers, weights, forecasts)
+        outcomes = [] if dry_run else _restore(report, runs, workers, weights, forecasts)
+        if several and not dry_run:
+            pattern = sheet_name(name or VARIANT_PATTERN)
+            sheets = plan_results(pictures, output, pattern, typed.size_label(settings), "png")
+            for sentence in write_sheets(sheets, [run.jobs for run in runs], seeds):
+                report.note(sentence)
         if sources.strangers:
             report.note(left_alone(sources.strangers))
         if compare is not None and not dry_run:
@@ -205,13 +245,21 @@ def _foresee(
     return list(foresee(pending, request, place, folder, worker.share))
 
 
-def _intents(jobs: "Sequence[Job]", request: "Request", weights: Path | None) -> "list[Intent]":
+class Run(NamedTuple):
+    """What is asked for every picture, and where the results go. Each variant of the pictures has its own."""
+
+    request: "Request"
+    jobs: "Sequence[Job]"
+
+
+def _intents(run: Run, weights: Path | None) -> "list[Intent]":
     """Return what a run would do about each picture."""
+    request = run.request
     from ..run.intent import intents
     from ..weights import locate
     from ..weights.fingerprint import fingerprint
 
-    return list(intents(jobs, request, lambda: fingerprint(request.model, locate(request.model, weights))))
+    return list(intents(run.jobs, request, lambda: fingerprint(request.model, locate(request.model, weights))))
 
 
 def _tell_forecasts(
@@ -243,15 +291,14 @@ def _tell_forecasts(
 
 def _restore(
     report: "Report",
-    jobs: "Sequence[Job]",
-    request: "Request",
+    runs: Sequence[Run],
     workers: Sequence[Worker],
     weights: Path | None,
     forecasts: "dict[Path, Forecast]",
 ) -> "list[Outcome]":
     """Restore the pictures, report each, and return the Outcomes without contents and exceptions."""
     outcomes = []
-    with closing(outcomes_of(report, jobs, request, workers, weights, forecasts)) as coming:
+    with closing(outcomes_of(report, runs, workers, weights, forecasts)) as coming:
         for outcome in coming:
             report.upscaled(outcome)
             outcomes.append(replace(outcome, content=b"", error=None))
@@ -260,8 +307,7 @@ def _restore(
 
 def outcomes_of(
     report: "Report",
-    jobs: "Sequence[Job]",
-    request: "Request",
+    runs: Sequence[Run],
     workers: Sequence[Worker],
     weights: Path | None,
     forecasts: "dict[Path, Forecast]",
@@ -273,14 +319,17 @@ def outcomes_of(
     from ..weights import locate
     from ..weights.fingerprint import fingerprint
 
+    request = runs[0].request
+
     def known() -> str:
         return fingerprint(request.model, locate(request.model, weights))
 
-    if len(workers) > 1:
-        yield from processes.run(jobs, request, workers, weights, known, report, forecasts)
-    else:
-        load = loader(workers[0], request, weights)
-        yield from batch.run(jobs, request, load, known, report, forecasts)
+    load = cache(loader(workers[0], request, weights))
+    for run in runs:
+        if len(workers) > 1:
+            yield from processes.run(run.jobs, run.request, workers, weights, known, report, forecasts)
+        else:
+            yield from batch.run(run.jobs, run.request, load, known, report, forecasts)
 
 
 def _check_page(page: Path, overwrite: bool) -> None:

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import html
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +20,14 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
 from .. import __version__, image
 from ..errors import PictureUnreadable, UsageError
 from ..evaluate.consistency import consistency, departure
 from ..evaluate.pixels import Pixels, pixels_of
 from ..files import replacing
+from ..image.shown import as_shown
 from ..records import provenance
 
 MOST_PREVIEW_PIXELS = 2400 * 2400
@@ -46,7 +46,6 @@ HOTTEST = 32
 
 _LONGEST_HEAT = 1024
 _GENERATOR = b'<meta name="generator" content="seesr">'
-_LONGEST_SIDE = 8000  # WebP ends at 16383
 _THUMBNAIL = (360, 240)  # (width, height) of a card in the overview, for screens of two dots per pixel
 
 
@@ -252,36 +251,10 @@ def _heat(result: Pixels, source: Pixels) -> _Preview:
 def _previews(picture: image.Picture, total: int) -> tuple[_Preview, _Preview]:
     """Return the preview of `picture`, one of `total`, and its thumbnail."""
     most = max(_LEAST_PREVIEW_PIXELS, min(MOST_PREVIEW_PIXELS, PAGE_PIXELS // total))
-    shown = _seen(picture, most)
+    shown = as_shown(picture, most)
     thumbnail = shown.copy()
     thumbnail.thumbnail(_THUMBNAIL)
     return _encoded(shown, few=total <= _FEW), _encoded(thumbnail, few=False)
-
-
-def _seen(picture: image.Picture, most: int) -> Image.Image:
-    """Return `picture` as every browser shows it: sRGB, 8 bits, RGB or RGBA, and of at most `most` pixels."""
-    channels = [*picture.pixels.numpy(), *(() if picture.alpha is None else picture.alpha.numpy())]
-    # Channel by channel: in float32 a large picture is large.
-    seen = Image.fromarray(np.stack([np.rint(it * np.float32(255)).astype(np.uint8) for it in channels], axis=-1))
-    width, height = seen.size
-    factor = min(1.0, math.sqrt(most / (width * height)), _LONGEST_SIDE / max(width, height))
-    if factor < 1:
-        size = max(1, round(factor * width)), max(1, round(factor * height))
-        seen = seen.resize(size, Image.Resampling.LANCZOS)  # which weighs colours by their alpha
-    if picture.icc is None:
-        return seen
-    colours = seen.convert("RGB")
-    # A profile that no one can apply says nothing of the colours: browsers take them for sRGB, too.
-    with suppress(ImageCms.PyCMSError, OSError, ValueError):
-        profile = ImageCms.ImageCmsProfile(BytesIO(picture.icc))
-        if profile.profile.xcolor_space.strip() == "GRAY":
-            colours = colours.getchannel(0)
-        converted = ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        assert converted is not None  # None is for in-place conversion only
-        if picture.alpha is not None:
-            converted.putalpha(seen.getchannel(3))
-        return converted
-    return seen
 
 
 def _encoded(shown: Image.Image, few: bool) -> _Preview:

@@ -102,12 +102,12 @@ class Progress:
         self._began = time.monotonic()
         self._slower = 1.0
         self._pictures: dict[Path, _Picture] = {}
-        self._waiting: dict[Path, float] = {}
+        self._waiting: dict[Path, list[float]] = {}  # one for each variant of a picture
         self._live: Live | None = None
 
     def planned(self, source: Path, forecast: "Forecast") -> None:
         """Count on the time that is forecast for a picture."""
-        self._waiting[source] = forecast.total_seconds
+        self._waiting.setdefault(source, []).append(forecast.total_seconds)
 
     def started(self, source: Path, name: str, forecast: "Forecast | None") -> None:
         """Show the picture `source`, under `name`."""
@@ -136,7 +136,10 @@ class Progress:
     def ended(self, source: Path) -> None:
         """Count the picture `source` as ended, well or not."""
         self._ended += 1
-        self._waiting.pop(source, None)
+        if len(self._waiting.get(source, ())) > 1:
+            self._waiting[source].pop()
+        else:
+            self._waiting.pop(source, None)
         if (picture := self._pictures.pop(source, None)) is not None and picture.phase == PHASES[-1]:
             self._slower = picture.slower()
 
@@ -203,7 +206,9 @@ class Progress:
         begun = [picture.left() or 0.0 for source, picture in self._pictures.items() if source in self._waiting]
         slower = max((picture.slower() for picture in self._pictures.values()), default=1.0)
         slower = self._slower if slower == 1.0 else slower
-        waiting = sum(seconds for source, seconds in self._waiting.items() if source not in self._pictures)
+        waiting = sum(
+            sum(seconds[1:] if source in self._pictures else seconds) for source, seconds in self._waiting.items()
+        )
         return (sum(begun) + slower * waiting) / max(1, min(self._at_once, len(self._waiting)))
 
 

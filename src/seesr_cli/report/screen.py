@@ -62,6 +62,7 @@ class Report:
         self._states: Counter[str] = Counter()
         self._began = time.monotonic()
         self._forecasts: dict[Path, Forecast] = {}
+        self._planned: Counter[Path] = Counter()
         self._at_once, self._on_a_device = share or (1, 1)
         self._targets: dict[Path, Path | None] = {}
         self._progress: Progress | None = None
@@ -99,6 +100,7 @@ class Report:
         """
         forecast = plan.forecast
         self._forecasts[plan.job.source.path] = forecast
+        self._planned[plan.job.source.path] += 1
         if self._progress is not None:
             self._progress.planned(plan.job.source.path, forecast)
         self._event(
@@ -193,12 +195,12 @@ class Report:
 
     # Outcomes.
 
-    def upscaled(self, outcome: Outcome) -> None:
-        """Print the result of one picture, and say how it went."""
+    def upscaled(self, outcome: Outcome, done: str = "finished") -> None:
+        """Print the result of one picture, and say how it went. done: name of the event, if it went well."""
         with self._aside():
             self._tell(outcome)
             if self._events:
-                event = "finished" if outcome.state == "done" else outcome.state
+                event = done if outcome.state == "done" else outcome.state
                 self._event(event, outcome.source, outcome.target, _in_full(outcome))
             elif outcome.content:
                 sys.stdout.buffer.write(outcome.content)
@@ -206,6 +208,10 @@ class Report:
             elif outcome.target is not None and outcome.state != "failed":
                 _write(_name(outcome.target))
         self._count(outcome)
+
+    def previewed(self, outcome: Outcome) -> None:
+        """Print the sheet that shows windows of a result, and say how it went."""
+        self.upscaled(outcome, "previewed")
 
     def tagged(self, outcome: Outcome) -> None:
         """Print the tags of one picture: a table on a terminal, tab-separated lines (picture first) in a pipe."""
@@ -233,6 +239,8 @@ class Report:
         elif outcome.state == "skipped":
             if outcome.kept_seconds is None or self._total == 1:  # of a run, the last line says how many
                 self.note(outcome.message)
+        elif outcome.message:
+            self.note(f"{outcome.message} in {duration(outcome.seconds)}.")
         elif outcome.size_out is not None and outcome.size_in is not None:
             sizes = " -> ".join(f"{width} x {height}" for height, width in (outcome.size_in, outcome.size_out))
             self.note(f"{printable(outcome.source)}: {sizes} in {duration(outcome.seconds)}.")
@@ -247,7 +255,10 @@ class Report:
 
     def _count(self, outcome: Outcome) -> None:
         self._states["kept" if outcome.kept_seconds is not None else outcome.state] += 1
-        self._forecasts.pop(outcome.source, None)
+        if self._planned[outcome.source] > 1:  # another variant of it is to come
+            self._planned[outcome.source] -= 1
+        else:
+            self._forecasts.pop(outcome.source, None)
         self._targets.pop(outcome.source, None)
         if self._progress is not None:
             self._progress.ended(outcome.source)

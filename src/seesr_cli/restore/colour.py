@@ -27,25 +27,38 @@ Moments = tuple[Tensor, Tensor]
 
 
 @torch.inference_mode()
-def align(result: Tensor, reference: Tensor, method: Colour) -> Tensor:
+def align(
+    result: Tensor,
+    reference: Tensor,
+    method: Colour,
+    strength: float = 1.0,
+    moments: tuple[Moments, Moments] | None = None,
+) -> Tensor:
     """Return `result`, written over in place, with the colours of `reference`, clamped to [0, 1].
 
     Besides the two pictures it takes memory for a few bands of rows only, whatever their size.
+
+    strength: share of the aligned picture in what is returned, 0 to 1; the rest is `result` as it was.
+    moments: of result and reference for AdaIN; None: those of what is given.
     """
     height, width = result.shape[-2:]
     rows = max(REACH, BAND // width)
-    moments = (_moments(result), _moments(reference)) if method == "adain" else ()
+    if method == "adain" and moments is None:
+        moments = _moments(result), _moments(reference)
     done: tuple[Tensor, Tensor] | None = None
     for top in range(0, height, rows):
         first, last = max(0, top - REACH), min(height, top + rows + REACH)
         seen = result[..., first:last, :]
         match method:
             case "adain":
+                assert moments is not None
                 band = _recoloured(seen, *moments)
             case "wavelet":
                 band = wavelet(seen, reference[..., first:last, :].to(result.device))
             case "none":
                 band = seen
+        if strength < 1:
+            band = torch.lerp(seen, band, strength)
         # The next band must see the last rows of this one unchanged, so a band is written one turn later.
         if done is not None:
             done[0].copy_(done[1])
@@ -59,6 +72,21 @@ def align(result: Tensor, reference: Tensor, method: Colour) -> Tensor:
 def adain(result: Tensor, reference: Tensor) -> Tensor:
     """Return `result` with the mean and deviation of each channel of `reference` (AdaIN, arXiv 1703.06868)."""
     return _recoloured(result, _moments(result), _moments(reference))
+
+
+def expected_moments(result: Tensor, reference: Tensor, whole: Tensor) -> tuple[Moments, Moments]:
+    """Return the moments of a whole result, of which only a part is known, and those of its reference.
+
+    Mean and variance of the rest are taken to change as they do in the known part.
+
+    result, reference: of the known part. whole: the reference of all.
+    """
+    (mean, deviation), (part_mean, part_deviation), (whole_mean, whole_deviation) = map(
+        _moments, (result, reference, whole)
+    )
+    variance = whole_deviation.square() + deviation.square() - part_deviation.square()
+    expected = whole_mean + mean - part_mean, variance.clamp_min(EPSILON).sqrt()
+    return expected, (whole_mean, whole_deviation)
 
 
 def wavelet(result: Tensor, reference: Tensor) -> Tensor:

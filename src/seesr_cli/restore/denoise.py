@@ -17,7 +17,7 @@ from ..models.predict import noise as noise_in
 from ..models.predict import residuals
 from ..sampling.noise import Noise
 from ..sampling.schedule import Schedule
-from ..sampling.tiles import Tile, Tiling, portions
+from ..sampling.tiles import Grid, Tile, Tiling, portions
 from .switches import ALL, Switches
 
 SEEN_BYTES = 2**30
@@ -53,10 +53,11 @@ class Call(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """A predictor for several pictures, and how it divides them. calls: one for each picture."""
+    """A predictor for several pictures, and how it divides them. laid: their tiles. calls: one for each picture."""
 
     predict: Predictor
     tiling: Tiling
+    laid: Grid
     calls: tuple[Call, ...]
 
 

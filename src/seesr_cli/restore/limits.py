@@ -3,7 +3,7 @@
 from ..machine.device import Place, tiles_a_call
 from ..machine.out_of_memory import smaller_tile
 from ..machine.share import ALONE, Share
-from ..sampling.tiles import Grid, Tiling, grid, tilings
+from ..sampling.tiles import Grid, Tiling, tilings
 from ..settings import MOST_BATCH, MOST_TILE, Settings
 from ..sizes import Size
 from .denoise import Prediction
@@ -47,7 +47,7 @@ class Limits:
         tiles = max(call.tiles for call in prediction.calls)
         if tiles > 1:
             self._most_tiles = tiles // 2
-            of_one = grid(latent, *prediction.tiling).count
+            of_one = prediction.laid.count
             if tiles > of_one:
                 pictures = max(1, self._most_tiles // of_one)
                 return f"Memory ran out: pictures are computed {pictures} at a time from now on."

@@ -12,6 +12,7 @@ from .denoise import Call
 from .prepare import Frame
 from .prompt import Fitted, Prompt
 from .tag import Reading, Tag
+from .window import Window
 
 
 class PreparedPicture(NamedTuple):
@@ -19,19 +20,33 @@ class PreparedPicture(NamedTuple):
 
     pixels: [3, h, w], RGB in [0, 1].
     alpha: [1, h, w] in [0, 1]; None if the picture has none.
+    window: part of the result that is made; None: all of it.
     """
 
     pixels: Tensor
     alpha: Tensor | None
     sizes: Sizes
     frame: Frame
+    window: Window | None = None
+
+    def seen(self, factor: int) -> Frame:
+        """Return the part of the frame that the networks see. factor: pixels of the frame to one of the latent."""
+        if self.window is None:
+            return self.frame
+        height, width = self.window.cut(self.frame.crop(self.frame.pixels), factor).shape[-2:]
+        return Frame(self.window.cut(self.frame.pixels, factor), (height, width))
 
 
 class Wanted(NamedTuple):
-    """A picture to sample. tags: replace those that the tagger sees; None: the tagger's are used."""
+    """A picture to sample.
+
+    tags: replace those that the tagger sees; None: the tagger's are used.
+    seed: in the place of the settings'.
+    """
 
     picture: PreparedPicture
     tags: tuple[str, ...] | None = None
+    seed: int | None = None
 
 
 class Sampled(NamedTuple):

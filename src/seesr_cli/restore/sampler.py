@@ -14,7 +14,7 @@ from ..machine.out_of_memory import enduring
 from ..models.graft import Conditioning
 from ..sampling.noise import Noise
 from ..sampling.schedule import Schedule, schedule
-from ..sampling.tiles import Tiling, cover, grid, portions
+from ..sampling.tiles import Tiling, grid, portions, shared
 from ..settings import Settings
 from ..sizes import Size
 from .denoise import (
@@ -35,6 +35,7 @@ from .denoise import (
 from .limits import Limits
 from .progress import OnParts, OnStep
 from .switches import Switches
+from .window import Window
 
 NOT_FINITE = "The networks went beyond the range of their numbers on this picture: use --dtype fp32."
 
@@ -107,11 +108,12 @@ class Sampler:
         batch_size: int | None = None,
         on_step: OnStep = lambda done, total: None,
         on_parts: OnParts = lambda done, total: None,
+        window: Window | None = None,
     ) -> Denoised:
         """Return the denoised latents of several pictures. Raises PictureError for numbers that are not finite.
 
         latent: [P, C, H, W], with the noise of the first step.
-        frames, conditioning, batch_size: as for `predictor`.
+        frames, conditioning, batch_size, window: as for `predictor`.
         on_parts: told how many tiles of all steps are done.
         """
         # 1. Choose the tiling and the calls of the networks. Both shrink if memory runs out in a step.
@@ -121,18 +123,17 @@ class Sampler:
         def on_tiles(count: int) -> None:
             nonlocal tiles_done
             tiles_done += count
-            tiles = len(frames) * grid(size, *prediction.tiling).count
+            tiles = len(frames) * prediction.laid.count
             on_parts(steps_done * tiles + min(tiles_done, tiles), settings.steps * tiles)
 
-        size = latent.shape[-2], latent.shape[-1]
-        prediction = self.predictor(frames, conditioning, settings, batch_size, on_tiles)
+        prediction = self.predictor(frames, conditioning, settings, batch_size, on_tiles, window)
 
         def give_up() -> str | None:
             nonlocal prediction, tiles_done
             tiles_done = 0
             self.graphs.forget()
-            said = self.limits.lower(prediction, size)
-            prediction = self.predictor(frames, conditioning, settings, batch_size, on_tiles)
+            said = self.limits.lower(prediction, (latent.shape[-2], latent.shape[-1]))
+            prediction = self.predictor(frames, conditioning, settings, batch_size, on_tiles, window)
             return said
 
         def predict(noisy: Tensor, timestep: int) -> Tensor:
@@ -160,6 +161,7 @@ class Sampler:
         settings: Settings,
         batch_size: int | None = None,
         on_tiles: OnTiles = lambda count: None,
+        window: Window | None = None,
     ) -> Prediction:
         """Return the predictor of the noise in the latents of several pictures, within the limits of memory.
 
@@ -167,15 +169,17 @@ class Sampler:
         conditioning: a row for each picture, or two, (negative, positive). With two, the positive row is guided at the
             steps where `settings` ask for it, and stands alone at the others.
         batch_size: as for `pictures_a_call`.
+        window: of the pictures, whose region the frames are; None: the frames are whole.
         """
         pictures, rows = len(frames), len(conditioning.text) // len(frames)
         latent = self._latent_size((frames.shape[-2], frames.shape[-1]))
-        tiling = self.limits.tiling(settings, latent)
-        laid = grid(latent, *tiling)
+        tiling = self.limits.tiling(settings, latent if window is None else window.latent)
+        # If memory has run out since the window was chosen, its region is divided anew.
+        laid = grid(latent, *tiling) if window is None or window.tiling != tiling else window.own_grid
         if batch_size is None and pictures > 1:  # they were found to fit before there were any
             batch_size = pictures * laid.count
         most = self.limits.tiles_a_call(self.place, laid, rows, batch_size)
-        tiles = cover(latent, *tiling, self.unet.device)
+        tiles = shared(laid, latent, self.unet.device)
         shares = portions(pictures, max(1, most // laid.count))
         predictors, calls = list[Predictor](), list[Call]()
         for share in shares:
@@ -185,7 +189,7 @@ class Sampler:
             predictors.append(tiled(self._tile_predictor(frames[share], own, settings), tiles, each, on_tiles))
             calls += [Call(count * each, place) for place in range(count)]
         predict = predictors[0] if len(shares) == 1 else apart(predictors, shares)
-        return Prediction(predict, tiling, tuple(calls))
+        return Prediction(predict, tiling, laid, tuple(calls))
 
     def _tile_predictor(self, frames: Tensor, conditioning: Conditioning, settings: Settings) -> TilePredictor:
         """Return what predicts the noise in tiles of pictures that are in one call; parameters as for `predictor`."""

@@ -17,10 +17,11 @@ from ..machine.share import ALONE, Share
 from ..models import convert, load
 from ..models.graft import Conditioning
 from ..sampling.noise import Noise, seeded, together
+from ..sampling.tiles import Box
 from ..settings import Settings
 from ..sizes import Size, sizes
 from ..weights import locate
-from .colour import align
+from .colour import align, expected_moments
 from .denoise import begin
 from .latent import VAE
 from .limits import Limits
@@ -30,6 +31,7 @@ from .prompt import Fitted, Prompt, TextEncoder
 from .sampled import Developed, PreparedPicture, Restored, Sampled, Wanted
 from .sampler import NOT_FINITE, Sampler
 from .tag import Reader, Reading, assemble, edited
+from .window import Window
 
 
 class _Start(NamedTuple):
@@ -119,6 +121,15 @@ class Upscaler:
         stations = sizes(_size(picture), settings, self.vae.factor)
         return PreparedPicture(picture, alpha, stations, prepare(picture, stations))
 
+    def within(self, picture: PreparedPicture, box: Box, settings: Settings) -> PreparedPicture:
+        """Return `picture` with the part of its result that is to be made: all stages keep to that from here on.
+
+        box: (top, left, bottom, right), pixels of the result. The tiling of `settings` is that of the whole run.
+        """
+        height, width = picture.sizes.padded
+        tiling = self.sampler.limits.tiling(settings, (height // self.vae.factor, width // self.vae.factor))
+        return picture._replace(window=Window.of(box, picture.sizes, self.vae.factor, tiling))
+
     def sample(
         self,
         picture: PreparedPicture,
@@ -142,21 +153,22 @@ class Upscaler:
 
         Each latent equals that of the picture alone, up to rounding. Raises as `upscale` does.
 
-        wanted: pictures whose frames have one size, at most as many as `pictures_a_call` says.
+        wanted: pictures whose frames have one size, at most as many as `pictures_a_call` says; or variants of a window.
         batch_size: most tiles, of all pictures, in one call; None: as many as memory holds.
         """
         # 1. Read each picture, write its prompt, encode it and add noise.
         starts = [self._start(each, settings, on_progress) for each in wanted]
 
         # 2. Put the pictures into one batch.
-        frames = _joined([each.picture.frame.pixels for each in wanted])
+        frames = _joined([each.picture.seen(self.vae.factor).pixels for each in wanted])
         latent = _joined([start.latent for start in starts])
         conditioning = Conditioning(*map(_joined, zip(*(start.conditioning for start in starts), strict=True)))
         noise = together([start.noise for start in starts])
 
         # 3. Denoise, step by step.
+        on_parts, window = partial(on_progress, "denoise"), wanted[0].picture.window
         denoised = self.sampler.denoise(
-            latent, frames, conditioning, noise, settings, batch_size, on_step, partial(on_progress, "denoise")
+            latent, frames, conditioning, noise, settings, batch_size, on_step, on_parts, window
         )
 
         # 4. Give each picture its own latent, and how it was made.
@@ -177,32 +189,46 @@ class Upscaler:
         # 1. Decode the latent.
         decoded = enduring(lambda: self._decode(latent, notes, on_progress), self._lower_vae, notes)
         # 2. Take the padding away, and the colours from the input.
-        frame = picture.frame
-        pixels = frame.crop(decoded).cpu().clamp_(0, 1)
-        aligned = align(pixels, frame.crop(frame.pixels), settings.colour)[0]
+        frame, seen, window = picture.frame, picture.seen(self.vae.factor), picture.window
+        whole, reference = frame.crop(frame.pixels), seen.crop(seen.pixels)
+        pixels = seen.crop(decoded).cpu().clamp_(0, 1)
+        moments = None
+        if window is not None and not window.whole and settings.colour == "adain":
+            moments = expected_moments(pixels, reference, whole)
+        aligned = align(pixels, reference, settings.colour, settings.colour_strength, moments)
+        if window is not None:
+            around = whole.clone()
+            window.cut(around, self.vae.factor).copy_(aligned)
+            aligned = around
         # 3. Resize pixels and alpha to the size of the result.
         cut = picture.sizes.cut
         if max(cut) > 1:  # one row or column is the rounding of the sides
             rows = f"{cut[0]} rows" if cut[0] else f"{cut[1]} columns"
             notes.append(f"To have just the size that was asked for, {rows} were cut off.")
         alpha = None if picture.alpha is None else finish(picture.alpha, picture.sizes)
-        return Developed(finish(aligned, picture.sizes), alpha, tuple(notes))
+        pixels = finish(aligned[0], picture.sizes)
+        if window is not None:
+            pixels, alpha = window.of_result(pixels), None if alpha is None else window.of_result(alpha)
+        return Developed(pixels, alpha, tuple(notes))
 
     # --- the stages ----------------------------------------------------------------------------------------------
 
     def _start(self, wanted: Wanted, settings: Settings, on_progress: OnProgress) -> _Start:
         """Return what the picture's denoising starts from."""
-        noise, notes = seeded(settings.seed), list[str]()
+        picture, notes = wanted.picture, list[str]()
+        noise = seeded(settings.seed if wanted.seed is None else wanted.seed)
+        if picture.window is not None:
+            noise = picture.window.noise(noise)
         # 1. Read the picture, and let the person's tags win.
         on_progress("read", 0, 1)
-        read = self.reader.read(wanted.picture.pixels)
+        read = self.reader.read(picture.pixels)
         reading = edited(read, wanted.tags, settings.tag_threshold, settings.drop_tags, settings.add_tags)
         # 2. Compose the prompt from as many tags as there is room for.
         names, certainty = [tag.name for tag in reading.tags], [tag.certainty for tag in reading.tags]
         fitted = self.text_encoder.fit(names, certainty, settings.prompt, settings.negative)
         # 3. Encode the frame and add noise; encode the prompt.
-        frame = wanted.picture.frame
-        latent = enduring(lambda: self.start(frame, settings, noise, on_progress), self._lower_vae, notes)
+        seen = picture.seen(self.vae.factor)
+        latent = enduring(lambda: self.start(seen, settings, noise, on_progress), self._lower_vae, notes)
         conditioning = self.conditioning(fitted.prompt, reading, settings)
         if fitted.left_out:
             notes.append(f"The prompt has no room for all tags; left out: {', '.join(fitted.left_out)}.")

@@ -111,8 +111,7 @@ def _open(session: Session, job: Job, claim: ExitStack) -> InProgress | Outcome 
     # 4. Load the model, and compute the picture's sizes and frame, which all stages share.
     prepared = session.upscaler().prepare(picture.pixels, request.settings, picture.alpha)
     # 5. Take the tiling that the forecast chose, and the latent of an earlier run.
-    forecast = session.forecasts.get(job.source.path)
-    settings = request.settings if forecast is None else forecast.case.settings
+    settings = session.tiled_settings(job)
     repeats = _must_repeat(session, tagged)
     sampled = _recalled(session, job, tagged)
     return InProgress(job, tagged, picture, prepared, settings, repeats, claim.pop_all(), sampled)

@@ -15,7 +15,15 @@ from typing import BinaryIO, NamedTuple
 from .. import image
 from ..errors import PictureError, UsageError
 from ..files import cause
-from .naming import DEFAULT_PATTERN, is_result, recognising, split_suffix
+from .naming import (
+    DEFAULT_PATTERN,
+    VARIANT_PATTERN,
+    is_result,
+    preview_name,
+    recognising,
+    sheet_name,
+    split_suffix,
+)
 
 STREAM = "-"
 """Means stdin among inputs and lists, and stdout as the output. A file of this name is typed `./-`."""
@@ -110,7 +118,8 @@ def find(
     In a folder, every file with a known suffix is a picture. The folder's own pictures come before those of its
     subfolders, each in natural order (photo 9 before photo 10). Hidden files and the system's files are ignored. Links
     to folders, unreadable folders, the folder of the results, and earlier results (`photo_x4.png` beside `photo.jpg`)
-    are passed over with a note. A file that is no picture, and no sidecar of one, is a stranger.
+    with their previews and sheets are passed over with a note. A file that is no picture, and no sidecar of one, is a
+    stranger.
 
     A listed picture that does not exist is returned and fails in its turn, because a list can be an hour old. A
     relative name in a list keeps its folders below the output, because names repeat in long lists.
@@ -345,9 +354,11 @@ def _sorted_out(listings: Sequence[_Listing], notes: Sequence[str], patterns: Se
 
 
 def _patterns(own: _Results, folder: Path) -> list[re.Pattern[str]]:
-    """Return patterns of earlier results: the default, and `own.name` if results go into this folder."""
+    """Return patterns of earlier results, and of what shows them: the known ones, and `own.name` if it is for here."""
     beside = own.output in (None, os.path.realpath(folder))
-    names = [DEFAULT_PATTERN, own.name] if beside else [DEFAULT_PATTERN]
+    names = [DEFAULT_PATTERN, VARIANT_PATTERN, *([own.name] if beside else [])]
+    names += [sheet_name(name) for name in names if "{seed}" in name]
+    names += [preview_name(name) for name in names]
     return [recognising(name) for name in dict.fromkeys(names) if "{stem}" in name or "{name}" in name]
 
 

@@ -12,10 +12,13 @@ from ..settings import Format
 DEFAULT_PATTERN = "{stem}_x{scale}{suffix}"
 """Pattern of the results' names, unless --name gives another."""
 
+VARIANT_PATTERN = "{stem}_x{scale}_seed{seed}{suffix}"
+"""Pattern of the names of variants, which have several seeds."""
+
 # A scale, or a size that was asked for, in a result's name: 4, 2.5, w3000, h2000, w3000h2000, l4096, m12.5.
 _SCALE = r"[whlm]?\d+(?:\.\d+)?(?:h\d+)?"
 
-_FIELDS = ("{stem}", "{name}", "{scale}", "{suffix}")
+_FIELDS = ("{stem}", "{name}", "{scale}", "{seed}", "{suffix}")
 
 
 def checked(name: str, kind: Format | None) -> Format:
@@ -37,10 +40,31 @@ def checked(name: str, kind: Format | None) -> Format:
     return own
 
 
-def filled(name: str, picture: str, scale: str, suffix: str) -> str:
+def filled(name: str, picture: str, scale: str, suffix: str, seed: int) -> str:
     """Return the name of the result of `picture`, with the fields of the pattern `name` filled in."""
-    fields = {"{stem}": split_suffix(picture)[0], "{name}": picture, "{scale}": scale, "{suffix}": suffix}
+    fields = {
+        "{stem}": split_suffix(picture)[0],
+        "{name}": picture,
+        "{scale}": scale,
+        "{suffix}": suffix,
+        "{seed}": str(seed),
+    }
     return re.sub(r"\{\w+\}", lambda field: fields[field[0]], name)
+
+
+def sheet_name(name: str) -> str:
+    """Return the name of the sheet of variants, from the pattern of their names: photo_x4_seeds.png."""
+    return _marked(re.sub(r"(?:seed)?\{seed\}", "seeds", name), "")
+
+
+def preview_name(name: str) -> str:
+    """Return the name of the preview of a result, from the result's name or the pattern of such names."""
+    return _marked(name, "_preview")
+
+
+def _marked(name: str, mark: str) -> str:
+    """Return `name` with a mark at the end and as that of a PNG."""
+    return (name.removesuffix("{suffix}") if name.endswith("{suffix}") else split_suffix(name)[0]) + f"{mark}.png"
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -62,7 +86,7 @@ def is_result(name: str, known: set[str], patterns: Sequence[re.Pattern[str]]) -
 def recognising(name: str) -> re.Pattern[str]:
     """Return an expression for names made by the pattern `name`; group `origin` is the picture's stem or name."""
     suffixes = "|".join(map(re.escape, image.WRITTEN_SUFFIXES))
-    fields = {r"\{scale\}": _SCALE, r"\{suffix\}": f"(?:{suffixes})"}
+    fields = {r"\{scale\}": _SCALE, r"\{seed\}": r"\d+", r"\{suffix\}": f"(?:{suffixes})"}
     pattern = re.escape(name)
     for field, meaning in fields.items():
         pattern = pattern.replace(field, meaning)

@@ -22,7 +22,7 @@ class Outcome:
 
     seconds: time this picture took, without loading the model.
     target: path of the result; None if there is no result, or if it goes to stdout.
-    message: sentence that says why a picture was skipped or failed.
+    message: sentence that says why a picture was skipped or failed; of a preview, the words for what it shows.
     size_in, size_out: (height, width), pixels.
     tags, prompt: as the networks read them.
     notes: sentences for the person.

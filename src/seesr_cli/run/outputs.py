@@ -17,7 +17,7 @@ from .. import image
 from ..errors import OutputUnwritable, UsageError
 from ..settings import Format
 from .inputs import STREAM, TAG_SUFFIXES, InputFile, in_words, is_folder, spelled_once
-from .naming import DEFAULT_PATTERN, checked, filled
+from .naming import DEFAULT_PATTERN, VARIANT_PATTERN, checked, filled
 
 _DISTINCT_NAME = "{name}_x{scale}{suffix}"  # keeps a.jpg and a.png apart
 
@@ -56,6 +56,8 @@ def plan_results(
     name: str | None = None,
     scale_label: str = "4",
     kind: Format | None = None,
+    seed: int = 0,
+    several: bool = False,
 ) -> tuple[Job, ...]:
     """Return one job per picture. Without `output` the result is `photo_x4.png` beside `photo.jpg`.
 
@@ -63,22 +65,27 @@ def plan_results(
         one, ends in a separator, has no suffix, or is meant for several pictures. In it each result has the relative
         path of its picture. The folder is made when the first result is written.
     name: pattern of the results' names, default `{stem}_x{scale}{suffix}`; not used if `output` is a file. Fields:
-        {stem} and {name}, the picture's name without and with suffix; {scale}, the `scale_label`; {suffix}, the
-        result's suffix, which stands at the end unless the pattern ends in a suffix itself.
+        {stem} and {name}, the picture's name without and with suffix; {scale}, the `scale_label`; {seed}, the seed;
+        {suffix}, the result's suffix, which stands at the end unless the pattern ends in a suffix itself.
     kind: format of the results; None: that of the suffix of the output or the pattern, else PNG.
+    seed: of the results. several: whether they are one of several variants, whose names have their seeds in them.
 
     Raises UsageError if the pattern cannot be filled in, a suffix contradicts `kind`, a result would replace an input
     (also through a link), or two results would be one file. Two names can be one file to a file system that ignores
     capitals or the spelling of accents. All such collisions are told together, before anything is made.
     """
     if output == STREAM:
-        if len(pictures) > 1:
-            raise UsageError(f"stdout (-) takes one picture, but there are {len(pictures)}: name a folder with -o.")
+        if several or len(pictures) > 1:
+            count = "several variants" if several else len(pictures)
+            raise UsageError(f"stdout (-) takes one picture, but there are {count}: name a folder with -o.")
         return (Job(pictures[0], None, kind or "png"),)
-    if output is not None and not _names_folder(output, several=len(pictures) > 1):
+    if output is not None and not _names_folder(output, several or len(pictures) > 1):
         jobs = [Job(pictures[0], *_checked_file(Path(output), kind))]
     else:
-        name = DEFAULT_PATTERN if name is None else name
+        if name is None:
+            name = VARIANT_PATTERN if several else DEFAULT_PATTERN
+        elif several and "{seed}" not in name:
+            raise UsageError(f"--name {name} gives all variants of a picture one name: put {{seed}} into it.")
         kind = checked(name, kind)
         suffix = image.FORMATS[kind].suffixes[0]
         jobs = []
@@ -89,7 +96,7 @@ def plan_results(
                     f"The picture {which} has no folder for its result: name a file with -o, or - for stdout."
                 )
             folder = source.path.parent if output is None else Path(output, source.relative.parent)
-            jobs.append(Job(source, folder / filled(name, source.relative.name, scale_label, suffix), kind))
+            jobs.append(Job(source, folder / filled(name, source.relative.name, scale_label, suffix, seed), kind))
     _check_apart(jobs)
     return tuple(jobs)
 

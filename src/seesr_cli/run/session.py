@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +14,7 @@ from ..errors import WeightsMissing
 from ..files import sweep
 from ..records.journal import Found, Journal
 from ..records.lines import Key
+from ..settings import Settings
 from .outcome import Watch
 from .outputs import Job
 from .request import Request
@@ -126,6 +127,13 @@ class Session:
             if (journal := self._above[folder]) is not None:
                 yield journal
 
+    def tiled_settings(self, job: Job) -> Settings:
+        """Return the settings with the tiling that the forecast of the picture chose, if there is one."""
+        if (forecast := self.forecasts.get(job.source.path)) is None:
+            return self.request.settings
+        chosen = forecast.case.settings  # of one variant of the picture; all have the same tiling
+        return replace(self.request.settings, tile=chosen.tile, overlap=chosen.overlap)
+
     def tell_notes(self) -> None:
         """Tell the watch each note of the journals that was not told yet."""
         for note in [note for journal in self._journals.values() for note in journal.notes]:
@@ -153,12 +161,16 @@ class Session:
     def latent_key(self, tagged: TaggedInput) -> Key:
         """Return the key of the denoised latent, over which neither colours nor the file's format decide."""
         decisive = self._decisive(tagged)
-        del decisive["colour"]
+        for about_colours in ("colour", "colour_strength"):
+            decisive.pop(about_colours, None)
         return self._key(tagged, decisive)
 
     def _decisive(self, tagged: TaggedInput) -> dict[str, object]:
         request = self.request
-        return asdict(request.settings) | {
+        settings = asdict(request.settings)
+        if request.settings.colour_strength == 1:  # left out, so that results of earlier versions keep their keys
+            del settings["colour_strength"]
+        return settings | {
             "model": request.model.name,
             "dtype": request.dtype,
             "tags": tagged.tags,

@@ -18,6 +18,10 @@ ONE_PASS = 128
 """Latent pixels: side of the largest square that "auto" takes as one tile. Beyond it several tiles cost less."""
 
 
+Box = tuple[int, int, int, int]
+"""(top, left, bottom, right)."""
+
+
 class Tiling(NamedTuple):
     """How a latent is divided into tiles. side, overlap of neighbours: latent pixels."""
 
@@ -46,6 +50,24 @@ class Grid:
     def area(self) -> int:
         """The latent pixels of one tile."""
         return self.tile[0] * self.tile[1]
+
+    @property
+    def box(self) -> Box:
+        """What the tiles cover together."""
+        return self.tops[0], self.lefts[0], self.tops[-1] + self.tile[0], self.lefts[-1] + self.tile[1]
+
+    def near(self, box: Box, reach: int) -> "Grid":
+        """Return the tiles alone that come within `reach` of `box`; both in latent pixels."""
+        top, left, bottom, right = box
+        return Grid(
+            self.tile,
+            tuple(start for start in self.tops if top - reach < start + self.tile[0] and start < bottom + reach),
+            tuple(start for start in self.lefts if left - reach < start + self.tile[1] and start < right + reach),
+        )
+
+    def moved(self, down: int, across: int) -> "Grid":
+        """Return the same tiles, so many latent pixels further down and to the right."""
+        return Grid(self.tile, tuple(top + down for top in self.tops), tuple(left + across for left in self.lefts))
 
 
 class Tile(NamedTuple):
@@ -82,11 +104,15 @@ def grid(size: tuple[int, int], tile: int, overlap: int) -> Grid:
 
 
 def cover(size: tuple[int, int], tile: int, overlap: int, device: torch.device | str = "cpu") -> tuple[Tile, ...]:
-    """Return the tiles that cover a latent of `size`, laid out as by `grid`, row by row.
+    """Return the tiles that cover a latent of `size`, laid out as by `grid`, with their shares."""
+    return shared(grid(size, tile, overlap), size, device)
+
+
+def shared(laid: Grid, size: tuple[int, int], device: torch.device | str = "cpu") -> tuple[Tile, ...]:
+    """Return the tiles of `laid`, which cover a latent of `size`, row by row.
 
     Shares follow the published gaussian, in float32, on `device`.
     """
-    laid = grid(size, tile, overlap)
     if laid.count == 1:
         return (Tile(0, 0, *size, torch.ones(size, device=device)),)
     side = laid.tile[0]
