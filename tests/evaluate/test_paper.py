@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 import rule
 from seesr_cli.errors import PictureError, WeightsInvalid, WeightsMissing
+from seesr_cli.evaluate.measure import measure
+from seesr_cli.evaluate.pairs import Pair
 from seesr_cli.evaluate.paper import clipiqa, fid, maniqa, musiq
 from seesr_cli.evaluate.paper.clipiqa import ClipIqa
 from seesr_cli.evaluate.paper.load import NETWORKS, Learned, Network, load, used
@@ -200,3 +203,36 @@ def test_a_picture_that_is_too_small_for_a_network_is_told(monkeypatch: pytest.M
     assert engine.value("musiq", np.full((31, 40, 3), 255, np.uint8), None) == 1
     with pytest.raises(PictureError, match="needs 31 pixels a side, and the picture has 40 x 30"):
         engine.value("musiq", np.zeros((30, 40, 3), np.uint8), None)
+
+
+def test_too_little_memory_and_errors_of_a_network_fail_their_picture_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    saved(tmp_path / "metrics/tiny.pth", weight=torch.ones(1))
+    networks = {name: Network(("tiny.pth",), Tiny) for name in ("musiq", "fid")}
+    monkeypatch.setattr("seesr_cli.evaluate.paper.load.NETWORKS", networks)
+    engine = Learned(["musiq", "fid"], tmp_path, CPU)
+    for level in (0, 255):
+        Image.new("RGB", (16, 16), (level, level, level)).save(tmp_path / f"{level}.png")
+
+    def forward(self: Tiny, result: Tensor) -> Tensor:
+        if result.mean() > 0.5:
+            raise torch.OutOfMemoryError if result.shape[-1] == 16 else MemoryError
+        return torch.zeros(1, 4)[:, :1].squeeze() if result.shape[-1] == 16 else torch.zeros(1, 4)
+
+    monkeypatch.setattr(Tiny, "forward", forward)
+    pairs = [Pair(name, tmp_path / f"{name}.png") for name in ("255", "0")]
+    first, second = measure(pairs, ["musiq", "fid"], engine)
+    assert [text.partition(": ")[2].partition(": leave")[0] for text in first.failures] == [
+        "musiq: It needs more memory than there is",
+        "fid: It needs more memory than there is",
+    ]
+    assert (second.values, second.failures) == ({"musiq": 0}, ())
+    assert second.features["result"].tolist() == [0] * 4
+
+    def broken(self: Tiny, result: Tensor) -> Tensor:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(Tiny, "forward", broken)
+    (one,) = measure(pairs[:1], ["musiq"], engine)
+    assert one.failures == (f"{pairs[0].result}: failed unexpectedly (TypeError: a bug): please report it.",)

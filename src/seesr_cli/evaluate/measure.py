@@ -68,7 +68,7 @@ def measure(
         try:
             waiting: deque[Future[Measured]] = deque()
             for pair in pairs:
-                waiting.append(pool.submit(_measured, pair, metrics, engine))
+                waiting.append(pool.submit(_attempted, pair, metrics, engine))
                 if len(waiting) > at_once:
                     yield waiting.popleft().result()
             while waiting:
@@ -77,12 +77,20 @@ def measure(
             pool.shutdown(cancel_futures=True)
 
 
-def _measured(pair: Pair, metrics: Sequence[str], engine: Engine | None) -> Measured:
-    notes: list[str] = []
+def _attempted(pair: Pair, metrics: Sequence[str], engine: Engine | None) -> Measured:
+    """Return a pair measured; whatever goes wrong with it is its failure, and the others go on."""
     try:
-        result, reference, source, rival = (_read(path, notes) for path in pair[1:])
+        return _measured(pair, metrics, engine)
     except PictureError as error:
         return Measured(pair, failures=(str(error),))
+    except Exception as error:
+        what = "needs more memory than there is" if isinstance(error, MemoryError) else "failed unexpectedly"
+        return Measured(pair, failures=(f"{pair.result}: {what} ({type(error).__name__}: {error}): please report it.",))
+
+
+def _measured(pair: Pair, metrics: Sequence[str], engine: Engine | None) -> Measured:
+    notes: list[str] = []
+    result, reference, source, rival = (_read(path, notes) for path in pair[1:])
     assert result is not None
     failures: list[str] = []
     values, departs = _values(pair.result, result, reference, source, metrics, engine, failures)
@@ -102,11 +110,13 @@ def _measured(pair: Pair, metrics: Sequence[str], engine: Engine | None) -> Meas
         notes.append(f"{pair.result} is {kinds[0]} and {pair.reference} is {kinds[1]}: is that meant?")
     worst = (departs.box, departs.worst) if departs is not None else None
     seen = {"result": result, "reference": reference, "against": rival}
-    features = {
-        role: found
-        for role, pixels in seen.items()
-        if engine is not None and pixels is not None and (found := engine.features(pixels)) is not None
-    }
+    features = {}
+    for role, pixels in seen.items():
+        try:
+            if engine is not None and pixels is not None and (found := engine.features(pixels)) is not None:
+                features[role] = found
+        except PictureError as error:
+            failures.append(f"{getattr(pair, role)}: fid: {error}")
     return Measured(pair, values, against, worst, features, tuple(notes), tuple(failures))
 
 

@@ -4,7 +4,6 @@
 """
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -17,8 +16,7 @@ Features = NDArray[np.float32]
 def features(network: nn.Module, pixels: Tensor) -> Features:
     """Return the features [2048] that Inception finds in a picture [1, 3, H, W], RGB in [0, 1]."""
     reduced = F.interpolate(pixels * 255, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 255)
-    with torch.inference_mode():
-        return network((reduced - 128) / 128)[0].float().cpu().numpy()
+    return network((reduced - 128) / 128)[0].float().cpu().numpy()
 
 
 def distance(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:

@@ -1,7 +1,8 @@
 """The published files become the metrics' networks: strictly, by the names and shapes of all their tensors."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import PictureError, WeightsInvalid
 from ...machine.device import Place
+from ...machine.out_of_memory import ran_out
 from ...models.keys import StateDict
 from ...models.load import fill, pickled, same
 from ...weights import find
@@ -97,25 +99,41 @@ class Learned:
         return metric in self._networks and metric != "fid"
 
     def value(self, metric: str, result: Pixels, reference: Pixels | None) -> float:
-        """Return the metric of a picture. Raises PictureError for unequal sizes, and where one is too small."""
+        """Return the metric of a picture. Raises PictureError for unequal sizes, a small picture, and too little memory."""
         if reference is not None:
             check_sizes(result, reference)
         height, width = result.shape[:2]
         if min(height, width) < (least := NETWORKS[metric].least):
             raise PictureError(f"It needs {least} pixels a side, and the picture has {width} x {height}.")
         pictures = (result,) if reference is None else (result, reference)
-        with torch.inference_mode():
+        with _computing():
             return float(self._networks[metric](*map(self._tensor, pictures)))
 
     def features(self, pixels: Pixels) -> fid.Features | None:
-        """Return what FID compares of a picture; None where FID was not asked for."""
-        network = self._networks.get("fid")
-        return None if network is None else fid.features(network, self._tensor(pixels))
+        """Return what FID compares of a picture; None where FID was not asked for. Raises PictureError, as `value`."""
+        if (network := self._networks.get("fid")) is None:
+            return None
+        with _computing():
+            return fid.features(network, self._tensor(pixels))
 
     def _tensor(self, pixels: Pixels) -> Tensor:
         """Return the picture as [1, 3, H, W], RGB in [0, 1]."""
         planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
         return torch.from_numpy(planes).unsqueeze(0).to(self._device).float().div_(255)
+
+
+@contextmanager
+def _computing() -> Iterator[None]:
+    """Let networks be computed inside. Raises PictureError where memory runs out."""
+    try:
+        with torch.inference_mode():
+            yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+        raise PictureError(
+            "It needs more memory than there is: leave this metric out, or take another --device."
+        ) from error
 
 
 def checksums_of(metrics: Iterable[str], weights: Path) -> dict[str, str]:
