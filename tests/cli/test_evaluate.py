@@ -348,7 +348,7 @@ def upscale(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: str | Path
 ) -> tuple[int, list[dict[str, Any]], str]:
     """Restore with the miniature; return the exit code, the events, and what stderr says."""
-    options = ["--model", "miniature", "--device", "cpu", "--dtype", "fp32", "--json"]
+    options = ["--model", "miniature", "--device", "cpu", "--dtype", "fp32", "--process-size", "64", "--json"]
     monkeypatch.setattr(sys, "argv", ["seesr", "upscale", *map(str, arguments), *options])
     with pytest.raises(SystemExit) as caught:
         main()
