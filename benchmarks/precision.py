@@ -6,8 +6,8 @@
 `real` has networks of the published size with seeded random weights (tests/real.py, tests/rule.py; 11 GB of memory).
 Pictures are photographs of FOLDER, degraded as in quality.py, or small ones of tests/golden.
 
-Schemes. `bf16`, `fp16`: weights and features. `mixed`: bf16 only inside the products (linear layers and convolutions,
-the first and the last convolution left out); norms, attention and what adds up from layer to layer stay in fp32.
+Schemes. `bf16`, `fp16`: weights and features. `mixed`: bf16 only inside the products, which is what the program's
+`--dtype bf16` means on a CPU (models/products.py).
 
 Each row computes the parts that it names in the scheme, and all others in fp32. Columns: the relative error of the
 latent after encoding, after the first step and after the last one, in percent; PSNR of the picture against the one in
@@ -42,6 +42,7 @@ from seesr_cli.models import load
 from seesr_cli.models.configs import PUBLISHED_TAGGER
 from seesr_cli.models.graft import Conditioning, build_controlnet, build_unet, kv_cache
 from seesr_cli.models.predict import Residuals, noise, residuals
+from seesr_cli.models.products import ENDS, lower
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.restore.colour import align
 from seesr_cli.restore.denoise import RowPredictor, Tiles, begin, denoise, guided, tiled
@@ -71,9 +72,6 @@ ROWS: dict[str, tuple[str, ...]] = {part: (part,) for part in PARTS} | {
     "all but the VAE": ("tagger", "text", "controlnet", "unet"),
     "all": PARTS,
 }
-
-ENDS = ("conv_in", "conv_out")
-"""Names of the first and the last convolution of UNet, ControlNet and VAE."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -240,12 +238,8 @@ def in_scheme(network: Network, scheme: Scheme) -> Network:
     }
     kept = {id(parameter): parameter for parameter in network.parameters()}
     copy = deepcopy(network, memo={**kept, **cast})
-    if scheme != "mixed":
-        return copy
-    for layer in copy.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d) and layer.weight.dtype == torch.bfloat16:
-            layer.register_forward_pre_hook(lambda _, given: tuple(features.bfloat16() for features in given))
-            layer.register_forward_hook(lambda _, given, made: made.float())
+    if scheme == "mixed":
+        lower(copy, torch.bfloat16)
     return copy
 
 

@@ -24,7 +24,7 @@ ORDER = (
     " > weights, image, sampling > machine, sizes > files, catalogue > settings > errors, wording"
 )
 # Rooms that have an order of their own inside.
-INSIDE = {"models": "convert > load > predict > graft, tagger, keys > swin, configs"}
+INSIDE = {"models": "convert > load > predict > graft, tagger, keys > swin, configs, products"}
 # What `import seesr_cli` itself may lead to, and only when it is asked for.
 DOOR = "door"
 

@@ -1,11 +1,19 @@
 """Every network has a rule for its precision, and the default precision gives fp32's picture."""
 
+import inspect
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
+import seesr_cli
 from seesr_cli.catalogue import MODELS
+from seesr_cli.forecast import check
 from seesr_cli.machine.device import Place, vae_place
 from seesr_cli.machine.precision import DTYPES, RULES, has_bf16, of_network, of_vae, rule
+from seesr_cli.models.products import precision
 from seesr_cli.restore.upscaler import Upscaler
 
 PICTURES = 50
@@ -47,29 +55,49 @@ def test_the_vae_is_in_fp32_on_a_cpu(dtype: torch.dtype) -> None:
     assert of_vae("cuda", dtype) == dtype
 
 
+def test_only_the_advice_of_a_refusal_depends_on_what_the_cpu_can_do() -> None:
+    """Everything else, the tests too, is the same with and without bf16 instructions."""
+    asking = re.compile(r"has_bf16\(\)|get_capabilities|cpu_capability|_is_(avx|amx|vnni)")
+    folder = Path(seesr_cli.__file__).parent
+    asked = {path: len(asking.findall(path.read_text())) for path in folder.rglob("*.py")}
+    assert {path.relative_to(folder).as_posix(): times for path, times in asked.items() if times} == {
+        "machine/precision.py": 2,  # the definition, and what it asks
+        "forecast/check.py": 1,
+    }
+    assert "has_bf16()" in inspect.getsource(check._advice)
+
+
 def picture_in(dtype: str) -> torch.Tensor:
     model = MODELS["miniature"]
     picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
-    return Upscaler.load(model, device="cpu", dtype=dtype).upscale(picture, model.defaults).pixels
+    settings = replace(model.defaults, process_size=64)
+    return Upscaler.load(model, device="cpu", dtype=dtype).upscale(picture, settings).pixels
+
+
+@pytest.fixture(scope="module")
+def in_fp32() -> torch.Tensor:
+    return picture_in("fp32")
 
 
 @pytest.mark.parametrize("served", [False, True])
 def test_the_miniature_s_picture_in_the_default_precision_is_fp32_s(
-    served: bool, monkeypatch: pytest.MonkeyPatch
+    served: bool, in_fp32: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "amx_bf16": served})
     assert has_bf16() == served
-    distance = (picture_in("auto") - picture_in("fp32")).square().mean()
+    distance = (picture_in("auto") - in_fp32).square().mean()
     assert distance == 0 or -10 * torch.log10(distance) >= PICTURES
 
 
-def test_the_miniature_s_picture_in_bf16_is_near_fp32_s() -> None:
-    distance = (picture_in("bf16") - picture_in("fp32")).square().mean()
+def test_the_miniature_s_picture_in_bf16_is_near_fp32_s(in_fp32: torch.Tensor) -> None:
+    distance = (picture_in("bf16") - in_fp32).square().mean()
     assert distance > 0
     assert -10 * torch.log10(distance) >= PICTURES
 
 
 def test_asked_for_bf16_the_networks_have_it_and_the_vae_does_not() -> None:
     upscaler = Upscaler.load(MODELS["miniature"], device="cpu", dtype="bf16")
-    assert {upscaler.sampler.unet.dtype, upscaler.sampler.controlnet.dtype} == {torch.bfloat16}
-    assert upscaler.vae.network.dtype == torch.float32
+    for network in (upscaler.sampler.unet, upscaler.sampler.controlnet, upscaler.reader.tagger):
+        assert precision(network) == torch.bfloat16
+    assert upscaler.place == ("cpu", "bf16")
+    assert {parameter.dtype for parameter in upscaler.vae.network.parameters()} == {torch.float32}

@@ -86,14 +86,15 @@ def test_a_network_is_copied_in_the_precision_that_the_device_runs(shelf: Shelf,
 
 
 def test_bf16_has_its_own_copy(shelf: Shelf, everything_is_large: None) -> None:
-    convert.prepare(SEESR, shelf.root, choose("cpu", "bf16"))
+    convert.prepare(SEESR, shelf.root, Place(torch.device("cuda"), torch.bfloat16))
     assert load_file(shelf.path(UNET.replace(".safe", ".bf16.safe")))["conv_in.bias"].dtype == torch.bfloat16
     assert shelf.path("tagger.bf16.safetensors").is_file()
 
 
-def test_a_full_precision_device_gets_no_copies_of_networks(shelf: Shelf, everything_is_large: None) -> None:
-    convert.prepare(SEESR, shelf.root, CPU)
-    assert not shelf.path(UNET_HALF).exists()
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_cpu_gets_no_copies_of_networks(shelf: Shelf, everything_is_large: None, dtype: str) -> None:
+    convert.prepare(SEESR, shelf.root, choose("cpu", dtype))
+    assert {path.name for path in shelf.root.rglob("*.safetensors") if "16" in path.name} == set()
 
 
 def test_small_networks_are_not_copied(shelf: Shelf) -> None:
@@ -223,7 +224,7 @@ def test_a_conversion_that_was_killed_leaves_nothing_that_is_read(shelf: Shelf) 
 import sys, time
 from pathlib import Path
 import torch
-from seesr_cli.machine.device import choose
+from seesr_cli.machine.device import Place, choose
 from seesr_cli.models import convert
 from seesr_cli.catalogue import SEESR
 def half(tensors, part, metadata):

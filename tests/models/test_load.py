@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seesr_cli.catalogue import SEESR, TURBO
 from seesr_cli.errors import WeightsInvalid, WeightsMissing
-from seesr_cli.machine.device import choose
+from seesr_cli.machine.device import Place, choose
 from seesr_cli.models import load
 from seesr_cli.weights.shelf import Shelf
 
@@ -192,10 +192,10 @@ def test_half_precision_files_serve_where_full_ones_are_missing(weights: Path) -
 
 
 def test_a_16_bit_file_beside_the_full_one_is_read_only_if_it_was_made_of_it_here(weights: Path) -> None:
-    half = UNET.replace(".safetensors", ".bf16.safetensors")
-    other = {name: torch.zeros_like(tensor).bfloat16() for name, tensor in load_file(weights / UNET).items()}
+    half = UNET.replace(".safetensors", ".fp16.safetensors")
+    other = {name: torch.zeros_like(tensor).half() for name, tensor in load_file(weights / UNET).items()}
     save_file(other, weights / half, {"format": "pt"})
-    place = choose("cpu", "bf16")
+    place = Place(torch.device("cpu"), torch.float16)
     assert load.load_unet(SEESR, weights, place).conv_in.weight.any()
     Shelf(weights).record(half, "0" * 64)  # known, but as no copy of the full file
     assert load.load_unet(SEESR, weights, place).conv_in.weight.any()
@@ -204,8 +204,8 @@ def test_a_16_bit_file_beside_the_full_one_is_read_only_if_it_was_made_of_it_her
 
 
 def test_the_precision_is_that_of_the_place(tiny_weights: Path) -> None:
-    network = load.load_unet(SEESR, tiny_weights, choose("cpu", "bf16"))
-    assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
+    network = load.load_unet(SEESR, tiny_weights, Place(torch.device("cpu"), torch.float16))
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float16}
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not network.training
 

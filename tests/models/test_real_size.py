@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import real
 import rule
 from seesr_cli.catalogue import SEESR
-from seesr_cli.machine.device import choose
+from seesr_cli.machine.device import Place, choose
 from seesr_cli.models import convert, keys, load
 from seesr_cli.weights.shelf import Shelf
 
@@ -61,14 +61,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def test_a_network_of_real_size_is_converted_and_loaded(shelf: Shelf, part: str) -> None:
     stem = f"seesr/{part}/{load.DIFFUSION}"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    convert.network(shelf, f"{stem}.safetensors", f"{stem}.bf16.safetensors", torch.bfloat16)
+    convert.network(shelf, f"{stem}.safetensors", f"{stem}.fp16.safetensors", torch.float16)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 1e9, f"{grown / 1e9:.2f} GB"
     network = {"unet": load.load_unet, "controlnet": load.load_controlnet}[part](
-        SEESR, shelf.root, choose("cpu", "bf16")
+        SEESR, shelf.root, Place(torch.device("cpu"), torch.float16)
     )
     shapes = real.names(f"{part}_keys.json")
     ours = keys.published(network.state_dict())
     assert {name: list(tensor.shape) for name, tensor in ours.items()} == shapes
     for name in list(shapes)[:: len(shapes) // 5]:
-        assert torch.equal(ours[name], rule.tensor(f"seesr/{part}", name, shapes[name]).bfloat16())
+        assert torch.equal(ours[name], rule.tensor(f"seesr/{part}", name, shapes[name]).half())

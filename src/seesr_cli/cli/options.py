@@ -117,7 +117,7 @@ Precision = Annotated[
     typer.Option(
         "--dtype",
         help="Precision of the networks; auto is fp16 on a GPU and fp32 on a CPU. On a CPU with instructions for it "
-        "bf16 is faster, and the picture differs visibly. " + default("auto"),
+        "bf16 is faster, and the picture differs a little. " + default("auto"),
         show_default=False,
         rich_help_panel=MODEL,
     ),

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from ..catalogue import Model
 from ..machine.available import Room
 from ..machine.device import Place, vae_place
+from ..machine.precision import of_features
 from ..models.configs import Networks, networks
 from ..sampling.schedule import schedule
 from ..sampling.tiles import grid, tilings
@@ -197,7 +198,8 @@ def of_case(case: Case) -> Forecast:
     weights += (encode.parameters + decode.parameters) * vae_place(case.place).dtype.itemsize
     least = _thriftiest(networks, latent, case.place)
     whole = max(encode.widest, decode.widest) * vae_place(case.place).dtype.itemsize
-    call_bytes = (case.batch_size * rows * call.widest + tagger.widest) * case.place.dtype.itemsize
+    features = of_features(case.place.device.type, case.place.dtype)
+    call_bytes = (case.batch_size * rows * call.widest + tagger.widest) * features.itemsize
     thrifty = _memory(case, weights, call_bytes, min(whole, least))
     free = case.room.host if thrifty.device == 0 else case.room.device
     used = thrifty.host if thrifty.device == 0 else thrifty.device

@@ -16,6 +16,7 @@ from ..catalogue import Model
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
 from ..files import cause, sync
 from ..machine.device import Place, vae_place
+from ..machine.precision import of_features
 from ..weights import verify
 from ..weights.shelf import PART, Record, Shelf, sha256
 from . import load
@@ -39,7 +40,8 @@ def prepare(model: Model, folder: Path, place: Place) -> None:
     WeightsError when the folder cannot be written.
     """
     prepare_tagger(model, folder, place)
-    _prepare_networks(model, Shelf(folder), place.dtype, vae_place(place).dtype)
+    others = of_features(place.device.type, place.dtype)
+    _prepare_networks(model, Shelf(folder), others, vae_place(place).dtype)
 
 
 def _prepare_networks(model: Model, shelf: Shelf, others: torch.dtype, vae: torch.dtype) -> None:
@@ -63,10 +65,11 @@ def prepare_tagger(model: Model, folder: Path, place: Place) -> None:
     shelf = Shelf(folder)
     if len(model.tagger) == 1 or not _kept(shelf):
         return
-    names = load.variants(load.TAGGER, place.dtype)
+    dtype = of_features(place.device.type, place.dtype)
+    names = load.variants(load.TAGGER, dtype)
     if not (folder / model.tagger[0]).is_file() and any(_fresh(shelf, name, model.tagger) for name in names):
         return  # the sources were freed: the copy that was kept serves every precision
-    tagger(shelf, model, names[0], place.dtype)
+    tagger(shelf, model, names[0], dtype)
 
 
 def prepare_slim(model: Model, shelf: Shelf) -> None:

@@ -17,9 +17,10 @@ from torch import nn
 from ..catalogue import Model
 from ..errors import WeightsInvalid
 from ..machine.device import Place
+from ..machine.precision import of_features
 from ..weights import find, places
 from ..weights.shelf import Shelf
-from . import keys
+from . import keys, products
 from .configs import PUBLISHED_TAGGER, read_json
 from .keys import StateDict
 from .tagger import Tagger
@@ -90,7 +91,7 @@ def load_text_tower(model: Model, weights: Path, place: Place) -> "tuple[CLIPTok
     from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
     config = CLIPTextConfig.from_dict(read_json(find(weights, f"{model.base}/text_encoder/config.json")))
-    file = network_file(weights, f"{model.base}/text_encoder/{TEXT}", place.dtype)
+    file = network_file(weights, f"{model.base}/text_encoder/{TEXT}", place)
     state = keys.published_text_tower(keys.text_tower(tensors(file)))
     tower = fill(lambda: CLIPTextModel(config), state, file, place, keys.text_tower, keys.published_text_tower)
     tower.embeddings.position_ids = torch.arange(config.max_position_embeddings, device=place.device).unsqueeze(0)
@@ -175,18 +176,18 @@ def _slim(model: Model, weights: Path, place: Place) -> Path | None:
         return find(weights, *model.tagger)
     made = Shelf(weights).memory().files
     alone = not any(path.is_file() for path in places(weights, model.tagger[0]))
-    for name in variants(TAGGER, place.dtype):
+    for name in variants(TAGGER, of_features(place.device.type, place.dtype)):
         if (weights / name).is_file() and (alone or name in made):
             return weights / name
     return None
 
 
-def network_file(weights: Path, stem: str, dtype: torch.dtype) -> Path:
-    """Return the file to load a network from; a 16-bit file counts only if it was made of the full one here.
+def network_file(weights: Path, stem: str, place: Place) -> Path:
+    """Return the file that a network on `place` reads; a 16-bit one only if it was made of the full one here.
 
     Another 16-bit file may hold other weights, and the fingerprint would not know of it. Raises WeightsMissing.
     """
-    names, full = variants(stem, dtype), f"{stem}.safetensors"
+    names, full = variants(stem, of_features(place.device.type, place.dtype)), f"{stem}.safetensors"
     if any(path.is_file() for path in places(weights, full)):
         record = Shelf(weights).memory().files.get(names[0])
         return find(weights, *(names[:1] if record and full in record.made_of else ()), full)
@@ -233,8 +234,11 @@ def fill(
     with torch.device("meta"):
         network = build()
     _check(to_published(network.state_dict()), state, file)
-    ours = {name: tensor.to(place.device, place.dtype) for name, tensor in to_ours(state).items()}
+    features = of_features(place.device.type, place.dtype)
+    ours = {name: tensor.to(place.device, features) for name, tensor in to_ours(state).items()}
     network.load_state_dict(ours, strict=True, assign=True)
+    if features != place.dtype:
+        products.lower(network, place.dtype)
     return network.requires_grad_(False).eval()
 
 
@@ -255,7 +259,7 @@ def _check(expected: StateDict, found: StateDict, file: Path) -> None:
 
 def _diffusers_folder(weights: Path, folder: str, place: Place) -> tuple[dict[str, Any], Path, StateDict]:
     config = read_json(find(weights, f"{folder}/config.json"))
-    file = network_file(weights, f"{folder}/{DIFFUSION}", place.dtype)
+    file = network_file(weights, f"{folder}/{DIFFUSION}", place)
     return config, file, tensors(file)
 
 

@@ -15,6 +15,7 @@ from ..machine.graphs import Run, straight
 from ..models.graft import Conditioning, KeyValue, KVCache, kv_cache, repeated, spread
 from ..models.predict import noise as noise_in
 from ..models.predict import residuals
+from ..models.products import precision
 from ..sampling.noise import Noise
 from ..sampling.schedule import Schedule
 from ..sampling.tiles import Grid, Tile, Tiling, portions
@@ -97,8 +98,8 @@ def controlled(
 ) -> RowPredictor:
     """Return the predictor of the UNet under its three conditions: prompt, tokens of the tagger, and picture.
 
-    Networks, conditioning and view have one device and precision. Latents and noise are float32. Values that are
-    equal in all steps are computed once.
+    Networks, conditioning and view have one device and one precision of features. Latents and noise are float32. Values
+    that are equal in all steps are computed once.
 
     conditioning: one row per prompt, picture by picture.
     view: of the frames.
@@ -137,7 +138,7 @@ def controlled(
 
 
 def _layout(network: UNet2DConditionModel | ControlNetModel, switches: Switches) -> torch.memory_format:
-    return layout(Place(network.device, network.dtype)) if switches.channels_last else torch.contiguous_format
+    return layout(Place(network.device, precision(network))) if switches.channels_last else torch.contiguous_format
 
 
 def guided(predict: RowPredictor, guidance: float) -> TilePredictor:

@@ -12,6 +12,7 @@ from ..machine.device import Place
 from ..machine.graphs import Graphs, straight
 from ..machine.out_of_memory import enduring
 from ..models.graft import Conditioning
+from ..models.products import precision
 from ..sampling.noise import Noise
 from ..sampling.schedule import Schedule, schedule
 from ..sampling.tiles import Tiling, grid, portions, shared
@@ -80,7 +81,7 @@ class Sampler:
     @property
     def place(self) -> Place:
         """The device and the precision of the networks."""
-        return Place(self.unet.device, self.unet.dtype)
+        return Place(self.unet.device, precision(self.unet))
 
     def schedule(self, settings: Settings) -> Schedule:
         """Return the schedule of a run with `settings`."""
