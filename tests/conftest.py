@@ -7,16 +7,22 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for torch here, before it is imported, and for every child process
 
 import pytest
 
 import rule
+import warm
 from seesr_cli.machine.available import cores, unclaimed
+from warm import Kiln
 
 WORKER_BYTES = 2 * 10**9
 """What a process that runs tests takes, child processes included."""
+
+LOADED: dict[tuple[Any, ...], Any] = {}
+"""Models by what they were loaded from."""
 
 OWN_GOLDEN = Path(__file__).parent / "golden"
 
@@ -60,6 +66,29 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of the command in this process load each model once for all of them: loading has tests of its own."""
+    from seesr_cli.restore.upscaler import Upscaler
+
+    load = Upscaler.load
+
+    def load_once(*arguments: Any) -> Upscaler:
+        known = (*arguments, os.environ.get("SEESR_WEIGHTS"))
+        if known not in LOADED:
+            LOADED[known] = load(*arguments)
+        return LOADED[known]
+
+    monkeypatch.setattr(Upscaler, "load", load_once)
+
+
+@pytest.fixture(scope="session")
+def kiln() -> Iterator[Kiln]:
+    """What starts `seesr` in processes of their own, without seconds of imports each."""
+    with Kiln(warm.NETWORKS) as kiln:
+        yield kiln
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import seesr_cli
 from hub import Hub, serving, sha256
 from seesr_cli.weights import lock
 from seesr_cli.weights.lock import File, FileSource, Lock
+from warm import Kiln
 
 AUTHOR, BASE, MIRROR, RAM, TURBO, TAGS = (
     "author/SeeSR",
@@ -28,6 +29,9 @@ UNET = "seesr/unet/diffusion_pytorch_model.safetensors"
 CONTROLNET = "seesr/controlnet/diffusion_pytorch_model.safetensors"
 VAE = "stable-diffusion-2-base/vae/diffusion_pytorch_model.safetensors"
 TEXT = "stable-diffusion-2-base/text_encoder/model.safetensors"
+KEPT = ("PATH", "LANG", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE")
+"""Of the environment of the tests, for who pulls."""
+
 PIECE = 10 << 20
 """Bytes that huggingface_hub hands over at once."""
 
@@ -42,6 +46,7 @@ class Shop:
     address: str
     home: Path
     lock_file: Path
+    kiln: Kiln
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -54,39 +59,45 @@ class Shop:
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """Start Python with these arguments, as somebody whose Hub this is."""
-        keep = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH") if name in os.environ}
         return subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=keep
-            | {
-                "PYTHONPATH": str(Path(seesr_cli.__file__).parents[1]),
-                "OMP_NUM_THREADS": "1",
-                "HF_HOME": str(self.home),
-                "HF_ENDPOINT": self.address,
-                "HF_HUB_DISABLE_TELEMETRY": "1",
-                "SEESR_LOCK": str(self.lock_file),
-                "HOME": str(self.home),
-            }
-            | self.environment
-            | environment,
+            env=self._environment(environment),
         )
+
+    def _environment(self, changes: dict[str, str]) -> dict[str, str]:
+        keep = {name: os.environ[name] for name in KEPT if name in os.environ}
+        own = {
+            "PYTHONPATH": str(Path(seesr_cli.__file__).parents[1]),
+            "OMP_NUM_THREADS": "1",
+            "HF_HOME": str(self.home),
+            "HF_ENDPOINT": self.address,
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "SEESR_LOCK": str(self.lock_file),
+            "HOME": str(self.home),
+        }
+        return keep | own | self.environment | changes
 
     def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run `seesr weights` with these arguments."""
-        process = self.start("-m", "seesr_cli", "weights", *arguments, **environment)
-        out, err = process.communicate(timeout=60)
+        process = self.kiln.start("weights", *arguments, environment=self._environment(environment))
+        code = process.wait(timeout=300)
+        out, err = (printed.decode() for printed in process.communicate())
         assert "Traceback" not in err, err
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        return subprocess.CompletedProcess(arguments, code, out, err)
 
     def pull(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Pull, which must end well."""
         ended = self.run("pull", *arguments, **environment)
         assert ended.returncode == 0, ended.stderr
         return ended
+
+    def checksum(self, name: str) -> str:
+        """Return the sha256 of a file in the lock."""
+        return next(file.sha256 for file in lock.read(self.lock_file).files if file.file == name)
 
     def items(self) -> dict[str, dict[str, object]]:
         """Return what `list --json` says, by file."""
@@ -111,8 +122,11 @@ class Shop:
 
 
 @contextmanager
-def opened(weights: Path, folder: Path) -> Iterator[Shop]:
-    """Serve the checkpoint in `weights` (published layout); `folder` takes the lock and the puller's home."""
+def opened(weights: Path, folder: Path, kiln: Kiln) -> Iterator[Shop]:
+    """Serve the checkpoint in `weights` (published layout); `folder` takes the lock and the puller's home.
+
+    kiln: what `seesr weights` is forked from.
+    """
     hub = Hub()
     content = {str(path.relative_to(weights)): path.read_bytes() for path in weights.rglob("*") if path.is_file()}
 
@@ -177,4 +191,4 @@ def opened(weights: Path, folder: Path) -> Iterator[Shop]:
         urls = {"raw": address + "/raw/{repository}/{revision}/{path}"}
         path = folder / "weights.lock"
         path.write_text(lock.render(Lock(path, tuple(files), urls)))
-        yield Shop(hub, address, folder / "home", path)
+        yield Shop(hub, address, folder / "home", path, kiln)

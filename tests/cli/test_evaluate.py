@@ -357,6 +357,7 @@ def upscale(
     return caught.value.code, [json.loads(line) for line in shown.out.splitlines()], shown.err
 
 
+@pytest.mark.usefixtures("loaded_once")
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "tiff", "avif"])
 def test_a_run_and_evaluate_tell_the_same_consistency(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str
@@ -386,6 +387,7 @@ def test_a_run_and_evaluate_tell_the_same_consistency(
         assert (provenance.extract(packet) or {})["consistency"] == record
 
 
+@pytest.mark.usefixtures("loaded_once")
 def test_a_cut_result_has_the_same_consistency_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -397,6 +399,7 @@ def test_a_cut_result_has_the_same_consistency_too(
     assert one["consistency"] == next(event["consistency"] for event in events if event["event"] == "finished") > 15
 
 
+@pytest.mark.usefixtures("loaded_once")
 def test_check_names_the_results_below_it_in_this_run_and_in_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

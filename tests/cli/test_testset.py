@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import warm
 from hub import Hub, serving
 from seesr_cli.cli import main
 from seesr_cli.errors import WeightsInvalid
 from seesr_cli.evaluate.testsets import SETS, unpacked
 from seesr_cli.weights import lock
 from shop import Shop
+from warm import Kiln
 
 REPOSITORY = "datasets/Iceclear/StableSR-TestSets"
 NAMES = ("Canon_001", "Nikon_002")
@@ -46,7 +48,7 @@ def test_a_set_is_fetched_restored_and_measured_beside_the_published_means(tmp_p
     hub = Hub()
     hub.commit(REPOSITORY, {"StableSR_testsets.zip": archive(filling=2**20)})
     with serving(hub) as address:
-        shop = Shop(hub, address, tmp_path / "home", lock.find())
+        shop = Shop(hub, address, tmp_path / "home", lock.find(), Kiln(warm.WEIGHTS))
         results, out = tmp_path / "out", tmp_path / "F.json"
         arguments = ("evaluate", "--set", "realsr", "--model", "miniature", "--to", str(results), "--out", str(out))
         process = shop.start("-m", "seesr_cli", *arguments, "--yes", "--device", "cpu")

@@ -1,6 +1,7 @@
 """What networks cost by their configurations is what PyTorch counts on the networks themselves."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,22 @@ def counted(network: torch.nn.Module, *inputs: Any, **named: Any) -> tuple[int, 
     return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops(), answer
 
 
+@cache
+def built(model: Model) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """ControlNet and UNet on the meta device."""
+    found, bundled = networks(model), model.bundled
+    with torch.device("meta"):
+        controlnet = graft.build_controlnet(found.controlnet if bundled else published("controlnet"))
+        return controlnet, graft.build_unet(found.unet if bundled else published("unet"))
+
+
 @pytest.mark.parametrize("model", [MINIATURE, SEESR], ids=lambda model: model.name)
 @pytest.mark.parametrize("size", [(64, 64), (72, 96)])
 def test_a_step_costs_what_pytorch_counts(model: Model, size: tuple[int, int]) -> None:
     found = networks(model)
     words, image = (77, found.text["hidden_size"]), (145, found.tagger["tagging_head"]["encoder_width"])
+    controlnet, unet = built(model)
     with torch.device("meta"):
-        bundled = model.bundled
-        controlnet = graft.build_controlnet(found.controlnet if bundled else published("controlnet"))
-        unet = graft.build_unet(found.unet if bundled else published("unet"))
         conditioning = graft.Conditioning(torch.empty(1, *words), torch.empty(1, *image))
         latent = torch.empty(1, found.latent_channels, *size)
         frame = torch.empty(1, 3, *(found.factor * side for side in size))

@@ -348,8 +348,9 @@ def cases(wide: bool) -> Iterator[tuple[str, bytes]]:
             continue
         taken.add(kind)
         yield from ((f"{name} cut", cut) for cut in truncated(content))
-        yield from ((f"{name} flipped", changed) for changed in flipped(content, 15 if wide else 6))
-        for size in ((60000, 60000), (2500, 2500), (0, 0), (2**32 - 1, 2**32 - 1)):
+        yield from ((f"{name} flipped", changed) for changed in flipped(content, 15 if wide else 4))
+        large = 2500 if wide else 800
+        for size in ((60000, 60000), (large, large), (0, 0), (2**32 - 1, 2**32 - 1)):
             yield from ((f"{name} lying {size}", false) for false in lying(name.split()[0], content, size))
     yield from hazards().items()
 

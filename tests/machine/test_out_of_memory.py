@@ -12,6 +12,7 @@ from seesr_cli.catalogue import SEESR
 from seesr_cli.errors import PictureError
 from seesr_cli.machine.out_of_memory import TILE_SIDES, enduring, ran_out, smaller_tile
 from seesr_cli.restore.latent import LEAST_BUDGET
+from seesr_cli.restore.limits import Limits
 from seesr_cli.restore.sampled import Wanted
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.settings import Settings
@@ -19,9 +20,17 @@ from seesr_cli.settings import Settings
 QUICK = Settings(scale=2, steps=2, process_size=64)
 
 
-@pytest.fixture
-def upscaler(tiny_weights: Path) -> Upscaler:
+@pytest.fixture(scope="module")
+def loaded(tiny_weights: Path) -> Upscaler:
     return Upscaler.load(SEESR, tiny_weights, "cpu", "fp32")
+
+
+@pytest.fixture
+def upscaler(loaded: Upscaler) -> Upscaler:
+    """One that has not learnt anything of memory."""
+    loaded.sampler.limits = Limits(SEESR.tilings)
+    loaded.vae.budget = None
+    return loaded
 
 
 def without_memory(work: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:
@@ -71,36 +80,36 @@ def test_tiles_get_smaller_down_to_an_end() -> None:
 
 
 def test_a_step_without_memory_goes_on_in_smaller_tiles(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = torch.rand(3, 160, 160, generator=torch.Generator().manual_seed(0))
+    picture = torch.rand(3, 100, 100, generator=torch.Generator().manual_seed(0))
     whole = upscaler.upscale(picture, QUICK)
     assert whole.notes == ()
     entry = upscaler.sampler.unet.conv_in
-    monkeypatch.setattr(entry, "forward", without_memory(entry.forward, lambda latent: latent.shape[-1] > 24))
+    monkeypatch.setattr(entry, "forward", without_memory(entry.forward, lambda latent: latent.shape[-1] > 16))
     told: list[tuple[int, int]] = []
     restored = upscaler.upscale(picture, QUICK, lambda done, total: told.append((done, total)))
     assert restored.notes == (
-        "Memory ran out: tiles have sides of 32 latent pixels from now on, in the place of 40.",
-        "Memory ran out: tiles have sides of 24 latent pixels from now on, in the place of 32.",
+        "Memory ran out: tiles have sides of 24 latent pixels from now on, in the place of 25.",
+        "Memory ran out: tiles have sides of 16 latent pixels from now on, in the place of 24.",
     )
     assert told == [(0, 2), (1, 2), (2, 2)]
-    assert torch.equal(restored.pixels, upscaler.upscale(picture, replace(QUICK, tile=24)).pixels)
+    assert torch.equal(restored.pixels, upscaler.upscale(picture, replace(QUICK, tile=16)).pixels)
     assert upscaler.upscale(picture, QUICK).notes == ()
-    assert upscaler.sampler.limits.tiling(QUICK, (40, 40)) == (24, 4)
-    assert upscaler.sampler.limits.tiling(replace(QUICK, tile=16), (40, 40)) == (16, 4)
-    assert upscaler.sampler.limits.tiling(replace(QUICK, tile="auto"), (40, 40)) == (24, 8)
+    assert upscaler.sampler.limits.tiling(QUICK, (40, 40)) == (16, 4)
+    assert upscaler.sampler.limits.tiling(replace(QUICK, tile=12), (40, 40)) == (12, 4)
+    assert upscaler.sampler.limits.tiling(replace(QUICK, tile="auto"), (40, 40)) == (16, 8)
 
 
 def test_a_step_without_memory_goes_on_with_fewer_pictures_then_fewer_and_smaller_tiles(
     upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = replace(QUICK, tile=20)
-    pictures = [torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    settings = replace(QUICK, tile=8)
+    pictures = [torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
     wanted = [Wanted(upscaler.prepare(picture, settings)) for picture in pictures]
-    assert upscaler.pictures_a_call((192, 192), settings, 16) == 4  # four tiles each
+    assert upscaler.pictures_a_call((80, 80), settings, 16) == 4  # four tiles each
     usual = upscaler.sample_together(wanted, settings)
     entry = upscaler.sampler.unet.conv_in
     monkeypatch.setattr(
-        entry, "forward", without_memory(entry.forward, lambda crops: crops.shape[0] * crops.shape[-1] ** 2 > 500)
+        entry, "forward", without_memory(entry.forward, lambda crops: crops.shape[0] * crops.shape[-1] ** 2 > 100)
     )
     told: list[tuple[int, int]] = []
     sampled = upscaler.sample_together(wanted, settings, lambda done, total: told.append((done, total)), 16)
@@ -114,10 +123,12 @@ def test_a_step_without_memory_goes_on_with_fewer_pictures_then_fewer_and_smalle
         assert float((own.latent - other.latent).norm() / other.latent.norm()) < 1e-5
         assert own.call.tiles == 1
     assert told == [(0, 2), (1, 2), (2, 2)]
-    assert upscaler.pictures_a_call((192, 192), settings, 16) == 1
-    smaller = without_memory(entry.forward, lambda crops: crops.shape[-1] > 16)
-    monkeypatch.setattr(entry, "forward", smaller)
-    (own,) = upscaler.sample_together(wanted[:1], settings)
+    assert upscaler.pictures_a_call((80, 80), settings, 16) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(entry, "forward", without_memory(entry.forward, lambda crops: crops.shape[-1] > 16))
+    larger = replace(QUICK, tile=20)
+    picture = torch.rand(3, 84, 84, generator=torch.Generator().manual_seed(0))
+    (own,) = upscaler.sample_together([Wanted(upscaler.prepare(picture, larger))], larger)
     assert own.notes == ("Memory ran out: tiles have sides of 16 latent pixels from now on, in the place of 20.",)
 
 

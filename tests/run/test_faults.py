@@ -8,21 +8,29 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from seesr_cli.records.writer import JOURNAL
+from warm import Kiln, Process
+
+pytestmark = pytest.mark.xdist_group("kiln")  # which one process then needs alone
 
 QUICK = ("--model", "miniature", "--process-size", "64", "--device", "cpu", "-q")
 
 
-def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "seesr_cli", "upscale", *QUICK, *map(str, arguments)]
-    settled = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=settled)
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start(kiln: Kiln) -> Start:
+    """Start `seesr upscale` with the miniature in a process of its own."""
+    return partial(kiln.start, "upscale", *QUICK)
 
 
 def draw(folder: Path, count: int) -> None:
@@ -48,7 +56,9 @@ def lines(folder: Path) -> Counter[str]:
     return Counter(json.loads(line)["output"] for line in (folder / JOURNAL).read_text().splitlines() if line)
 
 
-def killed_until_done(tmp_path: Path, count: int, pauses: random.Random, most: float, *options: str) -> int:
+def killed_until_done(
+    start: Start, tmp_path: Path, count: int, pauses: random.Random, most: float, *options: str
+) -> int:
     """Restore `count` pictures with processes that are killed at random times; return how many were."""
     draw(tmp_path / "in", count)
     out = tmp_path / "out"
@@ -77,17 +87,19 @@ def killed_until_done(tmp_path: Path, count: int, pauses: random.Random, most: f
 
 
 @pytest.mark.parametrize(("together", "count"), [("1", 3), ("3", 4)])
-def test_a_run_killed_at_any_moment_goes_on_where_it_was(tmp_path: Path, together: str, count: int) -> None:
-    assert killed_until_done(tmp_path, count, random.Random(3), 0.2, "--batch-size", together) > 0
+def test_a_run_killed_at_any_moment_goes_on_where_it_was(
+    start: Start, tmp_path: Path, together: str, count: int
+) -> None:
+    assert killed_until_done(start, tmp_path, count, random.Random(3), 0.2, "--batch-size", together) > 0
 
 
 @pytest.mark.slow
-def test_two_hundred_pictures_survive_any_number_of_kills(tmp_path: Path) -> None:
-    assert killed_until_done(tmp_path, 200, random.Random(5), 4.0) > 3
+def test_two_hundred_pictures_survive_any_number_of_kills(start: Start, tmp_path: Path) -> None:
+    assert killed_until_done(start, tmp_path, 200, random.Random(5), 4.0) > 3
 
 
 @pytest.mark.parametrize("together", ["1", "3"])
-def test_two_processes_share_a_folder_and_make_no_picture_twice(tmp_path: Path, together: str) -> None:
+def test_two_processes_share_a_folder_and_make_no_picture_twice(start: Start, tmp_path: Path, together: str) -> None:
     draw(tmp_path / "in", 6)
     both = [start(tmp_path / "in", "-o", tmp_path / "out", "--batch-size", together) for _ in range(2)]
     for process, (_, err) in [(process, process.communicate(timeout=300)) for process in both]:
@@ -99,26 +111,25 @@ def test_two_processes_share_a_folder_and_make_no_picture_twice(tmp_path: Path, 
     assert len(results(tmp_path / "out")) == 6
 
 
-def test_sigterm_is_reported_as_an_interruption(tmp_path: Path) -> None:
+def test_sigterm_is_reported_as_an_interruption(start: Start, tmp_path: Path) -> None:
     draw(tmp_path / "in", 40)
     process = start(tmp_path / "in", "-o", tmp_path / "out")
     limit = time.monotonic() + 120
     while not results(tmp_path / "out") and time.monotonic() < limit:
         time.sleep(0.02)
-    process.terminate()
+    process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"Traceback" not in err
 
 
-def test_names_of_any_alphabet_work_in_the_c_locale(tmp_path: Path) -> None:
+def test_names_of_any_alphabet_work_in_the_c_locale(start: Start, tmp_path: Path) -> None:
     draw(tmp_path / "in", 1)
     (tmp_path / "in" / "0.png").rename(tmp_path / "in" / "Łódź 写真.png")
-    process = start(
-        tmp_path / "in", "-o", tmp_path / "out", "--tags", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
-    )
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    options = ("upscale", *QUICK, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--tags")
+    locale = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # read when Python begins
+    done = subprocess.run([sys.executable, "-m", "seesr_cli", *options], capture_output=True, env=locale)
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "Łódź 写真_x4.png").exists()
     again = start(tmp_path / "in", "-o", tmp_path / "out")
     again.communicate(timeout=120)
@@ -136,7 +147,7 @@ def small_disk(tmp_path: Path) -> Path:
     return place
 
 
-def test_a_full_disk_ends_the_run_with_4_and_whole_results(tmp_path: Path, small_disk: Path) -> None:
+def test_a_full_disk_ends_the_run_with_4_and_whole_results(start: Start, tmp_path: Path, small_disk: Path) -> None:
     draw(tmp_path / "in", 20)
     out, ballast = small_disk / "out", small_disk / "ballast"
     try:

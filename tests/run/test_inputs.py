@@ -247,9 +247,9 @@ def test_a_pattern_does_not_run_in_circles(here: Path) -> None:
     touch("in/a.jpg")
     for name in ("one", "other"):
         Path("in", name).symlink_to(here / "in")
-    begun = time.monotonic()
+    begun = time.process_time()
     assert found("in/**/*.jpg")[0] == "in/a.jpg"
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 # --- lists -------------------------------------------------------------------------------------------------------

@@ -29,9 +29,12 @@ from seesr_cli.run.request import Request
 from seesr_cli.settings import Settings
 from seesr_cli.weights import locate
 from seesr_cli.weights.fingerprint import fingerprint
+from warm import Kiln, Process
 from watching import Log
 
 SETTINGS = Settings(steps=1, guidance=1.0, process_size=64, colour="wavelet", tile=160, overlap=16)
+pytestmark = pytest.mark.xdist_group("kiln")  # which one process then needs alone
+
 QUICK = ("--model", "miniature", "--process-size", "64", "--devices", "cpu,cpu")
 
 
@@ -114,12 +117,12 @@ def test_what_ends_a_run_ends_every_worker(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
-def begin(folder: Path, out: Path) -> subprocess.Popen[bytes]:
+def begin(kiln: Kiln, folder: Path, out: Path) -> Process:
     """Start a run of two workers in a process group of its own, as a terminal would, and wait for its first result."""
-    command = [sys.executable, "-m", "seesr_cli", "upscale", str(folder), "-o", str(out), *QUICK]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().endswith(b"_x4.png\n")
+    process = kiln.start("upscale", folder, "-o", out, *QUICK)
+    while not list(out.glob("*_x4.png")):
+        assert process.poll() is None
+        time.sleep(0.05)
     return process
 
 
@@ -131,26 +134,31 @@ def living(group: int) -> list[str]:
     return [row[2] for row in rows if row[0] == str(group) and not row[1].startswith("Z") and row[2][0] != "["]
 
 
+def left(group: int) -> list[str]:
+    """Return what lives of a group after a minute at most: its processes end when they see that the run did."""
+    limit = time.monotonic() + 60
+    while (lives := living(group)) and time.monotonic() < limit:
+        time.sleep(0.1)
+    return lives
+
+
 @pytest.mark.parametrize("whole_group", [True, False], ids=["from the terminal", "to the run alone"])
-def test_an_interrupted_run_reports_and_leaves_no_process(tmp_path: Path, whole_group: bool) -> None:
-    process = begin(draw(tmp_path / "in", 40), tmp_path / "out")
+def test_an_interrupted_run_reports_and_leaves_no_process(kiln: Kiln, tmp_path: Path, whole_group: bool) -> None:
+    process = begin(kiln, draw(tmp_path / "in", 40), tmp_path / "out")
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert b"Interrupted." in err
     assert b"Traceback" not in err
-    assert living(process.pid) == []
+    assert left(process.pid) == []
     assert [path.name for path in (tmp_path / "out").iterdir() if path.suffix == ".part"] == []
 
 
-def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path: Path) -> None:
-    process = begin(draw(tmp_path / "in", 40), tmp_path / "out")
-    process.kill()
+def test_workers_do_not_outlive_a_run_that_is_killed(kiln: Kiln, tmp_path: Path) -> None:
+    process = begin(kiln, draw(tmp_path / "in", 40), tmp_path / "out")
+    process.send_signal(signal.SIGKILL)
     process.communicate()
-    limit = time.monotonic() + 60
-    while (left := living(process.pid)) and time.monotonic() < limit:
-        time.sleep(0.1)
-    assert left == []
+    assert left(process.pid) == []
     for path in (tmp_path / "out").glob("*.png"):
         with Image.open(path) as picture:
             picture.load()
@@ -165,19 +173,27 @@ def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path: Path) -> None:
         (("--jobs", "0"), "--jobs is '0': give a whole number of at least 1"),
     ],
 )
-def test_devices_that_cannot_be_had_are_told(tmp_path: Path, options: tuple[str, ...], sentence: str) -> None:
-    command = [sys.executable, "-m", "seesr_cli", "upscale", str(draw(tmp_path / "in", 2)), "--model", "miniature"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert sentence in " ".join(done.stderr.replace("│", " ").split())
+def test_devices_that_cannot_be_had_are_told(
+    kiln: Kiln, tmp_path: Path, options: tuple[str, ...], sentence: str
+) -> None:
+    process = kiln.start("upscale", draw(tmp_path / "in", 2), "--model", "miniature", *options)
+    _, err = process.communicate()
+    assert process.returncode == 2
+    assert sentence in " ".join(err.decode().replace("│", " ").split())
     assert list((tmp_path / "in").glob("*_x4.png")) == []
 
 
-def test_a_result_is_repeated_with_the_threads_it_was_made_with(tmp_path: Path) -> None:
+def test_a_result_is_repeated_with_the_threads_it_was_made_with(
+    kiln: Kiln, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rounding depends on them."""
-    Image.effect_noise((40, 30), 60).convert("RGB").save(tmp_path / "a.png")
-    command = [sys.executable, "-m", "seesr_cli", "upscale", "a.png", "--model", "miniature", "--device", "cpu", "-q"]
-    for name, threads, more in (("one", "1", ()), ("again", "2", ("--like", "one.png"))):
-        environment = {**os.environ, "OMP_NUM_THREADS": threads}
-        subprocess.run([*command, "-o", f"{name}.png", *more], cwd=tmp_path, env=environment, check=True)
+    monkeypatch.chdir(tmp_path)
+    Image.effect_noise((40, 30), 60).convert("RGB").save("a.png")
+    command = ["upscale", "a.png", "--model", "miniature", "--device", "cpu", "-q"]
+    process = kiln.start(*command, "-o", "one.png")  # by one thread, as all tests
+    process.communicate()
+    assert process.returncode == 0
+    more = ["-o", "again.png", "--like", "one.png"]
+    two = {**os.environ, "OMP_NUM_THREADS": "2"}  # read when torch is imported
+    subprocess.run([sys.executable, "-m", "seesr_cli", *command, *more], env=two, check=True)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "again.png").read_bytes()
