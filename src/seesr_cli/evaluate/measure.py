@@ -83,9 +83,11 @@ def _attempted(pair: Pair, metrics: Sequence[str], engine: Engine | None) -> Mea
         return _measured(pair, metrics, engine)
     except PictureError as error:
         return Measured(pair, failures=(str(error),))
+    except MemoryError:
+        return Measured(pair, failures=(f"{pair.result}: needs more memory than there is.",))
     except Exception as error:
-        what = "needs more memory than there is" if isinstance(error, MemoryError) else "failed unexpectedly"
-        return Measured(pair, failures=(f"{pair.result}: {what} ({type(error).__name__}: {error}): please report it.",))
+        what = f"failed unexpectedly ({type(error).__name__}: {error}): please report it."
+        return Measured(pair, failures=(f"{pair.result}: {what}",))
 
 
 def _measured(pair: Pair, metrics: Sequence[str], engine: Engine | None) -> Measured:

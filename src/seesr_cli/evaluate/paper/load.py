@@ -99,7 +99,10 @@ class Learned:
         return metric in self._networks and metric != "fid"
 
     def value(self, metric: str, result: Pixels, reference: Pixels | None) -> float:
-        """Return the metric of a picture. Raises PictureError for unequal sizes, a small picture, and too little memory."""
+        """Return the metric of a picture.
+
+        Raises PictureError for unequal sizes, for a picture that is too small, and where memory runs out.
+        """
         if reference is not None:
             check_sizes(result, reference)
         height, width = result.shape[:2]
@@ -131,9 +134,8 @@ def _computing() -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not ran_out(error):
             raise
-        raise PictureError(
-            "It needs more memory than there is: leave this metric out, or take another --device."
-        ) from error
+        what = "It needs more memory than there is: leave this metric out, or take another --device."
+        raise PictureError(what) from error
 
 
 def checksums_of(metrics: Iterable[str], weights: Path) -> dict[str, str]:
