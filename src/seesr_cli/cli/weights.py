@@ -34,9 +34,11 @@ PULL_EXAMPLES = """\
   seesr weights pull turbo --accept-licence stabilityai/sd-turbo
   seesr weights pull --slim --to /media/stick/seesr"""
 
-Pulled = Literal["seesr", "turbo", "metrics", "all"]
+Pulled = Literal["seesr", "turbo", "metrics", "testsets", "all"]
 
-ModelToPull = Annotated[Pulled, typer.Argument(metavar="MODEL", help="seesr, turbo, metrics (for evaluate) or all.")]
+ModelToPull = Annotated[
+    Pulled, typer.Argument(metavar="MODEL", help="seesr, turbo, metrics or testsets (for evaluate), or all.")
+]
 Where = Annotated[
     Path | None,
     typer.Option(
@@ -84,10 +86,12 @@ def pull(
     An interrupted download is kept, and the same command again goes on there.
     """
     from ..report import inventory
-    from ..weights import lock, status
+    from ..weights import hub, lock, status
     from ..weights import pull as pulling
 
     wanted = pulling.plan(lock.read(), model, to, half=slim)
+    if not hub.offline():
+        wanted = pulling.sized(wanted)
     fetch(wanted, accept_licence or [], quiet or as_json)
     if slim:
         _slim(model, wanted.into, quiet or as_json)
@@ -135,7 +139,7 @@ def ensure_metrics(metrics: "Collection[str]", given: Path | None, yes: bool, qu
     from ..weights import METRICS, locate_metrics
 
     if not _named(given):
-        _offer(f"{', '.join(metrics)} need", METRICS, metrics, yes, quiet)
+        _offer(f"The networks of {', '.join(metrics)} need", METRICS, metrics, yes, quiet)
     return locate_metrics(metrics, given)
 
 
@@ -226,9 +230,11 @@ def path(model: ModelToPull = "seesr", as_json: AsJson = False) -> None:
     """Print the folder that holds the pulled files; exits with 3 when some of the model's are missing."""
     from ..catalogue import MODELS
     from ..report import inventory
-    from ..weights import METRICS, locate, locate_metrics, lock
+    from ..weights import METRICS, locate, locate_metrics, locate_test_sets, lock
 
-    if model == "metrics":
+    if model == "testsets":
+        folder = locate_test_sets(None).parent
+    elif model == "metrics":
         folder = locate_metrics(sorted({file.role for file in lock.read().of(METRICS)}), None)
     else:
         folder = locate(MODELS["seesr" if model == "all" else model], None)

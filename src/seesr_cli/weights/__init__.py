@@ -64,10 +64,7 @@ def locate_test_sets(given: Path | None) -> Path:
     (file,) = lock.read().of(TEST_SETS)
     raise WeightsMissing(
         f"The test sets are not on this machine ({ARCHIVE} of dataset {file.sources[0].repository}).",
-        (
-            "--yes: fetches them without asking.",
-            f"Offline: bring {ARCHIVE} in a folder, and give that with --weights DIR.",
-        ),
+        ("seesr weights pull testsets: fetches them. Offline: with --to DIR elsewhere; --weights DIR here.",),
     )
 
 

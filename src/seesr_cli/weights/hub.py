@@ -132,7 +132,9 @@ def tie_in(source: FileSource, commit: str) -> Path:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep huggingface_hub from writing to the terminal: we report its problems once, in our words."""
-    logger = logging.getLogger("huggingface_hub")
+    from huggingface_hub.utils.logging import get_logger
+
+    logger = get_logger()  # its first call sets the level; ours comes after it
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:

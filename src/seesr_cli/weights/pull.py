@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
 from ..wording import bytes_in_words
@@ -140,8 +141,9 @@ def _fetch_all(wanted: PullPlan, watch: OnPull) -> None:
 
 
 def _without_network(wanted: PullPlan, why: str) -> str:
+    verb = "is" if len(wanted.files) == 1 else "are"
     return (
-        f"{why}, and {status.in_words(wanted.files)} are not here: run seesr weights pull {wanted.model} --to DIR on a "
+        f"{why}, and {status.in_words(wanted.files)} {verb} not here: run seesr weights pull {wanted.model} --to DIR on a "
         "machine that has a network, bring DIR here, and give it with --weights DIR."
     )
 
@@ -257,17 +259,18 @@ def _bring(file: File, wanted: PullPlan, resolved: Resolved, counter: _Counter) 
             counter.note(f"{reasons[-1]}; the next mirror is asked.")
     told = "; ".join(reasons)
     if all("no route" in reason for reason in reasons):
-        raise WeightsMissing(_without_network(wanted, f"There is no route to {_hosts(sources)}"))
+        raise WeightsMissing(_without_network(wanted, f"There is no route to {_hosts(sources, wanted.lock)}"))
     if wrong:
         anew = "" if file.sha256 else f" To resolve its branch anew, delete {wanted.into.root / MEMORY / 'state.json'}."
         raise WeightsInvalid(f"{file.file} is not to be had as it should be. {told.rstrip('.')}.{anew}")
     raise WeightsMissing(f"{file.file} is not to be had now. {told}. What has come is kept: run the same again later.")
 
 
-def _hosts(sources: Iterable[FileSource]) -> str:
+def _hosts(sources: Iterable[FileSource], lock: Lock) -> str:
     from huggingface_hub import constants
 
-    return ", ".join(dict.fromkeys(constants.ENDPOINT if source.on_hub else source.type for source in sources))
+    places = [constants.ENDPOINT if source.on_hub else urlsplit(lock.url(source)).netloc for source in sources]
+    return ", ".join(dict.fromkeys(places))
 
 
 def _move_part(parts: list[Path], part: Path) -> None:
