@@ -37,7 +37,10 @@ PULL_EXAMPLES = """\
 Pulled = Literal["seesr", "turbo", "metrics", "testsets", "all"]
 
 ModelToPull = Annotated[
-    Pulled, typer.Argument(metavar="MODEL", help="seesr, turbo, metrics or testsets (for evaluate), or all.")
+    Pulled,
+    typer.Argument(
+        metavar="MODEL", help="seesr, turbo, metrics (for evaluate), all of these, or testsets (for evaluate --set)."
+    ),
 ]
 Where = Annotated[
     Path | None,

@@ -143,8 +143,8 @@ def _fetch_all(wanted: PullPlan, watch: OnPull) -> None:
 def _without_network(wanted: PullPlan, why: str) -> str:
     verb = "is" if len(wanted.files) == 1 else "are"
     return (
-        f"{why}, and {status.in_words(wanted.files)} {verb} not here: run seesr weights pull {wanted.model} --to DIR on a "
-        "machine that has a network, bring DIR here, and give it with --weights DIR."
+        f"{why}, and {status.in_words(wanted.files)} {verb} not here: run seesr weights pull {wanted.model} --to DIR "
+        "on a machine that has a network, bring DIR here, and give it with --weights DIR."
     )
 
 
