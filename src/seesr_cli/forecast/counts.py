@@ -18,9 +18,10 @@ side and to as many means over the rest (`vae.attention.GLOBAL`)."""
 
 
 class Cost(NamedTuple):
-    """Of one call: parameters of the network, operations, and the most numbers alive at once besides its weights.
+    """The cost of one call of a network.
 
-    held: how many of those numbers are the result, which outlives the call.
+    widest: most numbers in memory at once, besides the weights.
+    held: numbers of the result, which stays after the call.
     """
 
     parameters: int
@@ -39,8 +40,8 @@ class ConditioningSize(NamedTuple):
 class _Walk:
     """Sums up the cost of a network, layer by layer.
 
-    copies: convolutions lay operands and kernels out anew, as oneDNN does on CPUs. padded: they pad by a
-    copy, which they do unless with zeros.
+    copies: whether convolutions copy operands and kernels into another layout, as oneDNN does on CPUs.
+    padded: whether convolutions pad by a copy, as all modes but "zeros" do.
     """
 
     def __init__(self, copies: bool, padded: bool = False) -> None:
@@ -52,7 +53,7 @@ class _Walk:
         return Cost(self.parameters, self.operations, self.widest, self.held)
 
     def use(self, numbers: int) -> None:
-        """So many numbers are alive for a moment, besides those held."""
+        """Count `numbers` that are in memory for a moment, besides those held."""
         self.widest = max(self.widest, self.held + numbers)
 
     def linear(self, into: int, out: int, times: int, bias: bool = True) -> None:

@@ -1,7 +1,7 @@
 """Forecast the tiles, operations, time, memory and disk of a picture before it is begun.
 
-`counts` counts what the networks do, `rates` knows how fast this device does it; how much memory the rest takes was
-measured (docs/decisions/0014).
+`counts` counts the operations of the networks, and `rates` knows the speed of this device. The memory besides the
+networks was measured (docs/decisions/0014).
 """
 
 from dataclasses import replace
@@ -23,17 +23,17 @@ from . import counts, rates
 from .rates import Parts, Phases, Rates
 
 BASE = 600_000_000
-"""Bytes of a process besides weights and what is counted: Python, PyTorch, diffusers, transformers (460 million), and
-what the allocator keeps; as measured."""
+"""Bytes of a process besides weights and activations, as measured: Python, PyTorch, diffusers and transformers take 460
+million of them, the allocator the others."""
 
 CUDA_HOST, CUDA_CONTEXT = 2_500_000_000, 600_000_000
-"""Bytes that CUDA and its libraries add to the host's, and take on the device: assumed, not measured."""
+"""Bytes that CUDA and its libraries take in the host's memory, and on the device: assumed, not measured."""
 
 SPARED = 0.8
-"""Of the memory that is free, what the VAE takes at most."""
+"""Largest share of the free memory that the VAE takes."""
 
 SPARE = 0.05
-"""Of the memory that is there, left to others."""
+"""Share of the free memory that is left to other programs."""
 
 TELLING = 2**17
 """Pixels of a frame below which a picture's time is more overhead than work."""
@@ -43,11 +43,11 @@ RGB = 3 * FLOAT32
 """Bytes of a pixel in the pipeline."""
 
 LIVE_FRAMES = {"adain": 4, "wavelet": 9, "none": 3}
-"""Pictures of the frame's size alive at most while colours are aligned, by how they are."""
+"""Most pictures of the frame's size in memory while colours are aligned, by method."""
 
 RESTING, ATTENDING, FAR, PIECE = 2, 4.5, 4, 250_000_000
-"""The VAE at its thriftiest: so many maps of its widest level rest whole, so many windows of them attend to each other,
-and above one window to so many more of means, and so many bytes are in work besides; as `vae.plan` has it."""
+"""The least memory of the VAE, as `vae.plan` has it. In maps of its widest level: RESTING whole ones, ATTENDING windows
+in attention, FAR windows of means for maps above one window. In bytes: PIECE for the piece in work."""
 
 MOST_PER_SAMPLE: dict[Format, float] = {"png": 1.01, "tiff": 1.01, "jpeg": 1.4, "webp": 0.4, "avif": 1.3}
 """Bytes on disk for one 8-bit number of a picture of pure noise, the hardest there is, at quality 100, as measured."""
@@ -84,11 +84,15 @@ class Case(NamedTuple):
 class Forecast(NamedTuple):
     """The forecast for one picture.
 
-    case: with the tiles that were chosen in the place of "auto". side: (height, width) of a tile, in latent pixels.
-    calls: of UNet and ControlNet, each with a row per prompt. first_step: the share of all steps' work that is the
-    first one's. work: floating-point operations by part, a multiply-add as two; `pixels` is in pixels. expected: the
-    peak in the room there is; least: that of the thriftiest way through the VAE. disk: bytes of the result, and of the
-    latent kept beside it, at most. rates: what the time is from.
+    case: with a tiling in the place of "auto".
+    tiles, side: number of tiles, and (height, width) of one in latent pixels.
+    calls: of UNet and ControlNet, each with a row per prompt.
+    first_step: the first step's share of the work of all steps.
+    work: floating-point operations by part, a multiply-add as two; `pixels` is in pixels.
+    expected: peak in the room there is.
+    least: peak of the thriftiest way through the VAE.
+    disk: most bytes of the result and of the latent beside it.
+    rates: source of the time.
     """
 
     case: Case
@@ -131,7 +135,7 @@ class Forecast(NamedTuple):
     def refined(self, seconds: float) -> "Forecast":
         """Return the forecast with the rate of its first step, which took so many seconds.
 
-        Where nothing was measured before, all networks are taken to be as fast.
+        If nothing was measured before, the other networks are taken to have the same rate.
         """
         rate = self.first_step * self.work.denoise / max(seconds, 1e-9)
         parts = self.rates.parts._replace(denoise=rate)
@@ -154,9 +158,12 @@ def forecast(
 ) -> Forecast:
     """Return the forecast for a picture with the sizes `stations`.
 
-    weights: the folder whose configurations count; None for the published (or bundled) model's. kind, bits, alpha: of
-    the result. batch_size: most tiles in one call, where that is asked for. Nothing is loaded or tried.
-    Tiles in the place of "auto" are those of the least work that there is the memory for, else of the least memory.
+    Nothing is loaded or tried. For "auto" the tiling is the one with the least work that fits in memory, else the one
+    with the least memory.
+
+    weights: folder whose configurations count; None: those of the published or bundled model.
+    kind, bits, alpha: of the result.
+    batch_size: most tiles in one call.
     """
     found = networks(model, weights)
     return of_case(Case(stations, settings, model, place, found, room, kind, bits, alpha, batch_size))

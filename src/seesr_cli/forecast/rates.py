@@ -48,7 +48,7 @@ class Phases(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """Operations per second of every part, and where they are from."""
+    """Operations per second of every part, and the source of these numbers."""
 
     parts: Parts
     source: RateSource

@@ -1,7 +1,7 @@
-"""A computation of fixed shapes is recorded on CUDA once, and replayed: one launch in the place of two thousand.
+"""Record a computation of fixed shapes as a CUDA graph and replay it: one launch instead of two thousand.
 
-A recording is trusted once it has given what the computation itself gives. Whatever goes wrong with one, the run goes
-on without any, and says so: no picture fails for the sake of its speed.
+A recording is trusted once its replay equals the computation. If a recording goes wrong, the run goes on without graphs
+and says so: no picture fails because of a graph.
 """
 
 from collections import Counter
@@ -15,32 +15,32 @@ from torch import Tensor
 from .out_of_memory import ran_out, release
 
 Compute = Callable[..., Tensor]
-"""From tensors to a tensor, the same way each time: nothing in it may ask the device for a number."""
+"""Computes a tensor from tensors, the same way each time, without reading a number back from the device."""
 
 Run = Callable[[float, Compute, tuple[Tensor, ...]], Tensor]
-"""Computes from tensors. Equal computations on tensors of equal shapes have equal numbers given first."""
+"""Runs a computation on tensors. Its first argument, a number, tells different computations on equal shapes apart."""
 
 Replay = Callable[[], Tensor]
-"""Computes from the tensors that it was recorded with, as they are now."""
+"""Repeats a recorded computation on the present content of the tensors that it was recorded with."""
 
 SHAPES = 4
-"""Recordings that are kept: each holds the memory of a prediction. A picture needs four at most: its calls differ by
-one tile, and there may be guidance on an interval."""
+"""Most recordings that are kept: each holds the memory of a prediction. One picture needs four at most, since its calls
+differ by one tile, and guidance may be on an interval."""
 
 WARM_UPS = 3
-"""Runs before a recording, in which libraries choose their kernels; as torch's documentation has it."""
+"""Runs before a recording, in which libraries choose their kernels. The number is that of torch's documentation."""
 
 WORTH = 4 * (WARM_UPS + 2)
-"""Computations of one shape from which on recording pays: it takes as many as it warms up with, itself and a
-comparison, and what others measured (1.6 to 2.2 times the speed) brings that in after 9 to 14 replays."""
+"""Computations of one shape from which on a recording pays. It costs its warm-ups, itself and a comparison. At 1.6 to
+2.2 times the speed, which others measured, 9 to 14 replays bring that in."""
 
 LAST_BITS = 10
-"""Of the precision that is computed in: how far a replay may be from the computation, relative to its norm."""
+"""Largest distance of a replay from the computation, relative to its norm, in units of the precision."""
 
 NO_MEMORY = "there is not the memory"
 
 TF32_EPS = 2**-10
-"""What float32 is computed in on a GPU, by its convolutions."""
+"""Precision of float32 convolutions on a GPU."""
 
 
 def straight(number: float, compute: Compute, tensors: tuple[Tensor, ...]) -> Tensor:
@@ -89,7 +89,7 @@ def record(compute: Compute, slots: list[Tensor]) -> Replay:
 class Graphs:
     """The recordings of one pair of networks.
 
-    notes: what the person should know of them, a sentence each, until somebody has taken it from there.
+    notes: sentences for the person, until the caller takes them.
     """
 
     def __init__(self, record: Callable[[Compute, list[Tensor]], Replay] = record) -> None:
@@ -100,15 +100,15 @@ class Graphs:
         self._asked: Counter[tuple[object, ...]] = Counter()
 
     def expecting(self, calls: int) -> Run:
-        """Return the run of computations of which each shape is asked for `calls` times or more in one picture.
+        """Return a Run for computations that occur at least `calls` times for each shape in one picture.
 
-        A shape is recorded where that is WORTH it, or it was asked for so often in the pictures before. Tensors given
-        must not be changed afterwards.
+        A shape is recorded after WORTH computations, counted over all pictures, or at once if `calls` promises them.
+        Tensors that are given must not be changed afterwards.
         """
         return partial(self._run, calls)
 
     def forget(self) -> None:
-        """Free the memory of all recordings, as when it has become short."""
+        """Free the memory of all recordings."""
         self._known.clear()
 
     def _run(self, calls: int, number: float, compute: Compute, tensors: tuple[Tensor, ...]) -> Tensor:
@@ -118,7 +118,7 @@ class Graphs:
             return known.follow(tensors)
         result = compute(*tensors)
         self._asked[key] += 1
-        # What is not finite compares with nothing.
+        # A result that is not finite cannot be compared.
         if self._trusted and max(self._asked[key], calls) >= WORTH and result.isfinite().all():
             while len(self._known) >= SHAPES:
                 del self._known[next(iter(self._known))]
@@ -130,9 +130,9 @@ class Graphs:
         return result
 
     def _tried(self, compute: Compute, tensors: tuple[Tensor, ...], result: Tensor) -> Recorded | str:
-        """Return a recording whose first replay is `result`, or what is wrong with it.
+        """Return a recording whose first replay equals `result`, or the reason why there is no such recording.
 
-        It is made on zeros: one that had kept a number of its making, and not read it each time, would show.
+        It is made on zeros. So a recording that kept a number, instead of reading it anew, shows in the comparison.
         """
         try:
             slots = [torch.zeros_like(tensor) for tensor in tensors]
@@ -145,7 +145,7 @@ class Graphs:
         return made
 
     def _give_up(self, why: str) -> None:
-        """Free all recordings; make no more, unless memory ran out and there were others that held it."""
+        """Free all recordings and make no more, unless memory ran out and other recordings held it."""
         held = bool(self._known)
         self.forget()
         release()

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 class Switches:
     """The switches; each but `graphs` is on because it was measured to gain time (docs/decisions).
 
-    memory: on a CPU under glibc memory that is freed between the first step and the last is kept for the next tensor.
-    constants: what is equal at every step (the control picture's features, keys and values of what is read) is computed
-        once, not each time.
-    prefix: what both guidance halves compute alike, all that precedes the first text attention, is computed once.
-    channels_last: on a CPU in bf16 a pixel's channels lie together in memory, as its convolutions like it.
-    attention: on Hopper GPUs cuDNN's attention is preferred.
-    graphs: on CUDA a prediction is recorded once for each shape and replayed, as far as that is seen to be right. Off
-        until a GPU has run it: `--graphs` turns it on.
+    memory: keep freed memory between the first step and the last, on a CPU under glibc.
+    constants: compute the control picture's features and the cross-attentions' keys and values once, not in each step.
+    prefix: compute the layers before the first text attention once for both prompts of guidance.
+    channels_last: keep a pixel's channels together in memory, on a CPU in bf16, where convolutions are faster so.
+    attention: prefer cuDNN's attention on Hopper GPUs.
+    graphs: record a prediction once for each shape and replay it, on CUDA. Off until a GPU has run it: `--graphs`.
     """
 
     memory: bool = True
