@@ -161,6 +161,13 @@ def saved(path: Path, **tensors: Tensor) -> Path:
     return path.parent
 
 
+def test_files_in_the_form_of_old_pytorch_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "metrics/one.pth"
+    path.parent.mkdir()
+    torch.save({"weight": 3 * torch.ones(1)}, path, _use_new_zipfile_serialization=False)
+    assert load(Network(("one.pth",), Tiny), tmp_path, CPU)(torch.ones(1, 1, 1, 1)) == 3
+
+
 def test_files_are_read_strictly_but_for_what_is_not_computed_with(tmp_path: Path) -> None:
     network = Network(("one.pth", "two.pth"), Tiny, ("head.", ".counter"))
     two = torch.ones(1)

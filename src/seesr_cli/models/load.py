@@ -8,6 +8,7 @@ imported by those loaders alone that need them: the tagger's needs none, and tak
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -272,9 +273,12 @@ def tensors(path: Path) -> StateDict:
 
 
 def pickled(path: Path, entry: str | None = None) -> StateDict:
-    """Return the tensors of a PyTorch file, mapped from disk; nothing in it can run code."""
+    """Return the tensors of a PyTorch file, mapped from disk; nothing in it can run code.
+
+    Files of before PyTorch 1.6 are no archives and are read whole: those of AlexNet, VGG16, LPIPS and DISTS.
+    """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as problem:  # torch has no common class for what a damaged or hostile file raises
         reason = str(problem).partition("\n")[0]
         raise WeightsInvalid(f"{path}: not a whole PyTorch file of tensors ({reason}); get the file anew.") from problem
