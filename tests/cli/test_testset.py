@@ -60,6 +60,8 @@ def test_a_set_is_fetched_restored_and_measured_beside_the_published_means(tmp_p
     lines = {line.split("\t")[0]: line.split("\t")[1:] for line in shown.splitlines()}
     assert lines.keys() == {"psnr", "ssim", "niqe", "consistency", "drift"}
     assert (lines["psnr"][0], lines["psnr"][-1], lines["niqe"][-1]) == ("2", "25.18", "-")
+    (pin,) = json.loads((shop.shelf / ".seesr/state.json").read_text())["pins"].values()
+    assert (pin["repository"], pin["type"]) == ("Iceclear/StableSR-TestSets", "dataset")
     content = json.loads(out.read_text())
     assert content["published"]["mean"]["lpips"] == 0.3009
     assert content["mean"]["consistency"] > 15

@@ -92,6 +92,18 @@ def test_an_entry_that_cannot_be_held_to_is_named(tmp_path: Path, change: Callab
         lock.read(path)
 
 
+def test_an_address_without_a_revision_needs_a_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "weights.lock"
+    plain = ENTRY.replace(f'revision = "{"0" * 40}"\n', "").replace('"model"', '"server"')
+    text = '[urls]\nserver = "https://example.org/{path}"\n' + plain
+    path.write_text(text)
+    content = lock.read(path)
+    assert content.url(content.files[0].sources[0]).startswith("https://example.org/")
+    path.write_text(text.replace(f'sha256 = "{"a" * 64}"', 'unpinned = "nobody has published one"'))
+    with pytest.raises(WeightsInvalid, match="neither a full revision nor a branch"):
+        lock.read(path)
+
+
 def test_another_lock_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.lock").write_text(ENTRY)
     monkeypatch.setenv(lock.LOCK_VARIABLE, str(tmp_path / "own.lock"))
