@@ -24,7 +24,6 @@ import torch
 import typer
 from card import write_card
 from examples import make_examples, whole_views
-from export import export, write_json
 from measure import measure
 from recipe import CONTROLNET, FULL, MIXTURE, SCHEDULER, SMOKE, TEXT, UNET, Recipe
 from torch import Tensor
@@ -38,6 +37,7 @@ from seesr_cli.restore.tag import Reader
 from seesr_cli.sampling.schedule import signal_kept
 from seesr_cli.training import autoencoder, dape, lora, pairs, photographs, restorer
 from seesr_cli.training import teacher as tagger
+from seesr_cli.training.folder import export, write_json
 from seesr_cli.training.photographs import Photograph, unit
 from seesr_cli.training.restorer import Pair
 from seesr_cli.training.teacher import Example

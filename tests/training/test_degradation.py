@@ -1,6 +1,7 @@
 """The degradation: kernels against closed forms, sizes, ranges, chance."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -232,3 +233,65 @@ def test_ten_thousand_sizes_are_drawn_as_published(number: int) -> None:
     assert (factors < 1).float().mean().item() == pytest.approx(down, abs=0.015)
     assert least <= factors.min() < least + 0.01
     assert most - 0.01 < factors.max() <= most
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_ten_thousand_noises_are_drawn_as_published(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Degradation().rounds[number].noise
+    drawn: list[tuple[degradation.Range, float]] = []
+    between = degradation._between
+
+    def recorded(bounds: degradation.Range, generator: torch.Generator) -> float:
+        drawn.append((bounds, between(bounds, generator)))
+        return drawn[-1][1]
+
+    monkeypatch.setattr(degradation, "_between", recorded)
+    generator, grey = seeded(7), 0
+    for _ in range(10_000):
+        noisy = degradation.add_noise(torch.full((3, 4, 4), 0.5), recipe, generator)
+        grey += bool((noisy == noisy[:1]).all())
+    sigma, poisson = ((1.0, 30.0), (0.05, 3.0)), ((1.0, 25.0), (0.05, 2.5))
+    for bounds in (sigma, poisson)[number]:
+        values = torch.tensor([value for of, value in drawn if of == bounds])
+        assert len(values) / 10_000 == pytest.approx(0.5, abs=0.015)
+        assert bounds[0] <= values.min()
+        assert values.max() <= bounds[1]
+        assert values.mean().item() == pytest.approx(sum(bounds) / 2, rel=0.02)
+    assert grey / 10_000 == pytest.approx(0.4, abs=0.015)
+
+
+def test_ten_thousand_endings_are_drawn_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JPEG qualities, the order of the last JPEG and the last filter, and the way of every resize."""
+    told: list[str | int] = []
+
+    def jpeg(picture: torch.Tensor, quality: int) -> torch.Tensor:
+        told.append(quality)
+        return picture
+
+    def interpolate(picture: torch.Tensor, size: tuple[int, int], mode: str, **more: bool) -> torch.Tensor:
+        told.append(mode)
+        return picture
+
+    for name in ("make", "sinc"):
+        monkeypatch.setattr(kernels, name, lambda *each: None)
+    monkeypatch.setattr(degradation, "add_noise", lambda picture, recipe, generator: picture)
+    monkeypatch.setattr(degradation, "jpeg", jpeg)
+    monkeypatch.setattr(torch.nn.functional, "interpolate", interpolate)
+    generator, clean = seeded(8), torch.zeros(3, 64, 64)
+    before = modes = 0
+    qualities: list[list[int]] = [[], []]
+    for _ in range(10_000):
+        told.clear()
+        degradation.degrade(clean, replace(Degradation(), sharpen=False), generator)
+        first, second = (place for place, each in enumerate(told) if isinstance(each, int))
+        qualities[0].append(int(told[first]))
+        qualities[1].append(int(told[second]))
+        before += second < len(told) - 1  # the picture is resized and filtered after it
+        modes += told[0] == "area" and first == 1
+    for each in qualities:
+        values = torch.tensor(each, dtype=torch.float32)
+        assert (values.min().item(), values.max().item()) == (30, 95)
+        assert values.mean().item() == pytest.approx(62.5, abs=0.8)
+        assert values.std().item() == pytest.approx(65 / 12**0.5, abs=0.5)
+    assert before / 10_000 == pytest.approx(0.5, abs=0.015)
+    assert modes / 10_000 == pytest.approx(0.9 / 3, abs=0.015)  # one in ten keeps its size

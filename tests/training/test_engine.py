@@ -1,16 +1,24 @@
 """A run: resumed to the bit, exported, refused where it is another's; on the tiny checkpoint of the recordings."""
 
+import functools
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import time
+import traceback
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,7 +29,7 @@ from seesr_cli.machine.device import Place
 from seesr_cli.models import load
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.settings import Settings
-from seesr_cli.training import checkpoint, engine, lora, page, sources, stages
+from seesr_cli.training import checkpoint, dry_run, engine, lora, page, sources, stages
 from seesr_cli.training.engine import Run
 from seesr_cli.training.recipe import Recipe, parsed
 
@@ -105,17 +113,110 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_to_the_bit(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    _killed(pictures, tiny_weights, tmp_path, {"steps": 3, "save_every": 1}, kills=1)
-
-
-@pytest.mark.slow
-def test_a_run_with_workers_accumulation_and_averages_is_killed_twenty_times(
+def test_a_run_may_go_on_with_another_number_of_devices_and_says_so(
     pictures: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
-    keys = {"steps": 12, "save_every": 1, "batch": 4, "micro": 2, "workers": 2, "ema": 0.9}
-    _killed(pictures, tiny_weights, tmp_path, keys, kills=20)
+    """The samples are the same, whoever takes which: what was learnt by two is gone on with by one."""
+    train(recipe("dape"), pictures, tiny_weights, tmp_path / "whole")
+    train(recipe("dape"), pictures, tiny_weights, tmp_path / "parts", stop=after(1))
+    file = checkpoint.whole(tmp_path / "parts")[-1] / checkpoint.STATE
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"world": 2, "micro": 1}))
+    events = train(recipe("dape"), pictures, tiny_weights, tmp_path / "parts", resume=True)
+    notes = [each["text"] for each in events if each["event"] == "note"]
+    assert notes == ["The run had 2 devices and has 1 now: it goes on, up to rounding."]
+    begun = next(each for each in events if each["event"] == "begun")
+    assert (begun["devices"], begun["micro"], begun["step"]) == (1, 2, 1)
+    one, other = learnt(tmp_path / "whole"), learnt(tmp_path / "parts")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_tracker_is_told_what_the_log_is_told(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    train(recipe("dape", steps=2, tracker="tensorboard"), pictures, tiny_weights, tmp_path)
+    told = b"".join(path.read_bytes() for path in (tmp_path / "tracked").rglob("events*"))
+    logged = [json.loads(line) for line in (tmp_path / engine.LOG).read_text().splitlines()]
+    assert [each["step"] for each in logged] == [1, 2]
+    for entry in logged:
+        assert struct.pack("<f", entry["loss"]) in told
+    assert all(name.encode() in told for name in logged[0] if name != "step")
+
+
+def test_a_tracker_that_is_not_installed_is_told(
+    pictures: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "is_tensorboard_available", lambda: False)
+    with pytest.raises(UsageError, match=r"pip install 'seesr-cli\[tensorboard\]'"):
+        train(recipe("dape", tracker="tensorboard"), pictures, tiny_weights, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stage", "kills", "keys"),
+    [
+        ("dape", 2, {"steps": 3}),
+        pytest.param("seesr", 20, {"steps": 12, "batch": 4, "micro": 2, "ema": 0.9}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_killed_goes_on_to_the_bit(
+    stage: str, kills: int, keys: dict[str, Any], pictures: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    """At odd moments, by a signal that nothing can catch: in steps, while a checkpoint is written, before the first."""
+    wanted = recipe(stage, save_every=1, **keys)
+    chance = torch.Generator().manual_seed(0)
+    train(wanted, pictures, tiny_weights, tmp_path / "whole")
+    reached = 0
+    for kill in range(kills):
+        child = Child(wanted, pictures, tiny_weights, tmp_path / "killed", kill > 0)
+        reached += child.events(int(torch.randint(1, 4, (), generator=chance)))
+        time.sleep(0.3 * float(torch.rand((), generator=chance)))
+        child.kill()
+    assert reached >= kills / 2  # most of the children had begun to learn
+    train(wanted, pictures, tiny_weights, tmp_path / "killed", resume=True)
+    one, other = learnt(tmp_path / "whole"), learnt(tmp_path / "killed")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not list((tmp_path / "killed").glob("*.part"))
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Begin `work` in a process that has all that is imported here, and return its number."""
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        work()
+        code = 0
+    except BaseException:  # the child has no caller
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+class Child:
+    """A training in a forked process, which can be killed."""
+
+    def __init__(self, recipe: Recipe, pictures: Path, weights: Path, out: Path, resume: bool) -> None:
+        reading, writing = os.pipe()
+
+        def tell(event: engine.Event) -> None:
+            if event["event"] in ("step", "saved"):
+                os.write(writing, b"event\n")
+
+        found = sources.find([str(pictures)])
+        run = Run(recipe, found, weights, out, resume, "cpu", tell, lambda: False)
+        self._process = forked(lambda: engine.train(run))
+        os.close(writing)
+        self._told = os.fdopen(reading)
+
+    def events(self, most: int) -> bool:
+        """Wait for so many steps and checkpoints, or for the end; returns whether there were as many."""
+        return sum(1 for _ in islice(self._told, most)) == most
+
+    def kill(self) -> None:
+        """Kill it, and wait for its end."""
+        os.kill(self._process, signal.SIGKILL)
+        os.waitpid(self._process, 0)
+        self._told.close()
 
 
 def typed(recipe: Recipe, pictures: Path, weights: Path, folder: Path) -> list[str]:
@@ -126,47 +227,63 @@ def typed(recipe: Recipe, pictures: Path, weights: Path, folder: Path) -> list[s
     return [*command, "--data", str(pictures), "--weights", str(weights)]
 
 
-def _killed(pictures: Path, weights: Path, folder: Path, keys: dict[str, Any], kills: int) -> None:
-    """Run to the end in one go; then again, killed at odd moments; and compare the weights."""
-    command = [*typed(recipe("seesr", **keys), pictures, weights, folder), "--json", "--devices", "cpu", "--out"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run([*command, str(folder / "whole")], check=True, capture_output=True, env=environment)
-    chance = torch.Generator().manual_seed(0)
-    run = [*command, str(folder / "killed")]
-    for kill in range(kills):
-        resume = ["--resume"] if kill else []
-        process = subprocess.Popen([*run, *resume], stdout=subprocess.PIPE, text=True, env=environment)
-        assert process.stdout
-        wanted = int(torch.randint(1, 4, (), generator=chance))
-        for line in process.stdout:
-            wanted -= json.loads(line)["event"] in ("step", "saved")
-            if not wanted:
-                break
-        process.send_signal(signal.SIGKILL)
-        process.stdout.close()
-        process.wait()
+@pytest.mark.slow
+def test_the_command_with_workers_goes_on_after_a_kill(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    wanted = recipe("seesr", steps=3, save_every=1, batch=4, micro=2, workers=2, ema=0.9)
+    command = [*typed(wanted, pictures, tiny_weights, tmp_path), "--json", "--devices", "cpu", "--out"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True, env=environment)
+    run = [*command, str(tmp_path / "killed")]
+    process = subprocess.Popen(run, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout
+    assert any(json.loads(line)["event"] == "saved" for line in process.stdout)
+    process.kill()
+    process.stdout.close()
+    process.wait()
     subprocess.run([*run, "--resume"], check=True, capture_output=True, env=environment)
-    one, other = learnt(folder / "whole"), learnt(folder / "killed")
+    one, other = learnt(tmp_path / "whole"), learnt(tmp_path / "killed")
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert not list((folder / "killed").glob("*.part"))
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    same = recipe("seesr", steps=2, save_every=2, batch=4, micro=2, lr=1e-4)
-    for devices in ("cpu", "cpu,cpu"):
-        command = [
-            *typed(same, pictures, tiny_weights, tmp_path),
-            "--devices",
-            devices,
-            "--out",
-            str(tmp_path / devices),
-        ]
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    one, two = learnt(tmp_path / "cpu"), learnt(tmp_path / "cpu,cpu")
-    off = torch.cat([(one[name] - two[name]).abs().flatten() for name in one])
-    assert (off <= 1e-6).float().mean() > 0.99  # where a gradient is rounding alone, AdamW follows its sign
+def test_two_processes_learn_what_one_does_and_end_alike_and_one_goes_on(
+    pictures: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    same = recipe("seesr", steps=2, save_every=1, batch=4, micro=2, lr=1e-4)
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(same, pictures, tiny_weights, one)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def work(rank: int) -> None:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": str(port)}
+        os.environ["MASTER_ADDR"] = "127.0.0.1"
+        AcceleratorState._reset_state(reset_partial_state=True)
+        stage = stages.build(same, tiny_weights, torch.device("cpu"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "build", lambda *asked: stage)
+            train(same, pictures, tiny_weights, two)
+        torch.save([parameter.detach() for parameter in stage.learning], tmp_path / f"{rank}.pt")
+
+    processes = [forked(functools.partial(work, rank)) for rank in range(2)]
+    assert [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes] == [0, 0]
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert all(torch.equal(own, theirs) for own, theirs in zip(first, second, strict=True))
+    _near(learnt(one), learnt(two))
+    for run in (one, two):
+        events = train(replace(same, steps=3), pictures, tiny_weights, run, resume=True)
+        notes = [each["text"] for each in events if each["event"] == "note"]
+        assert any("had 2 devices and has 1 now" in text for text in notes) is (run == two)
+    _near(learnt(one), learnt(two))
+
+
+def _near(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Where a gradient is rounding alone, AdamW follows its sign: hence not all."""
+    assert one.keys() == other.keys()
+    off = torch.cat([(one[name] - other[name]).abs().flatten() for name in one])
+    assert (off <= 1e-6).float().mean() > 0.99
 
 
 @pytest.mark.slow
@@ -273,7 +390,7 @@ def test_a_forecast_counts_parameters_and_hours(pictures: Path, tiny_weights: Pa
         lambda event: None,
         lambda: False,
     )
-    told = engine.forecast(run)
+    told = dry_run.forecast(run)
     assert told.hours == pytest.approx(100 * 2 / told.samples_per_second / 3600)
     assert told.memory > 16 * told.learning
     assert not (tmp_path / "none").exists()
@@ -283,10 +400,10 @@ def test_a_run_that_cannot_fit_is_told_before_anything_is_loaded(
     pictures: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = Run(recipe("seesr"), sources.find([str(pictures)]), tiny_weights, tmp_path, False, "cpu", print, bool)
-    monkeypatch.setattr(engine, "_free", lambda device: 10**6)
-    monkeypatch.delattr(engine, "build")
+    monkeypatch.setattr(dry_run, "_free", lambda device: 10**6)
+    monkeypatch.delattr(dry_run, "build")
     with pytest.raises(ResourcesError, match="before the first picture"):
-        engine.forecast(small)
+        dry_run.forecast(small)
     assert ResourcesError.exit_code == 4
 
 

@@ -289,10 +289,10 @@ def test_the_learning_rate_rises_falls_and_ends_low() -> None:
 
 def test_averaged_weights_follow_and_forget_the_start() -> None:
     layer = torch.nn.Linear(1, 1)
-    average = Average(layer, 0.9)
+    average = Average(layer.state_dict(), 0.9)
     torch.nn.init.constant_(layer.weight, 3.0)
     for _ in range(100):
-        average.update(layer)
+        average.update(layer.state_dict())
     assert average.weights["weight"].item() == pytest.approx(3.0, abs=1e-2)
 
 

@@ -191,9 +191,9 @@ def _train(
 
 
 def _foretell(run: "Run", as_json: bool) -> None:
-    from ..training import engine
+    from ..training.dry_run import forecast
 
-    told = engine.forecast(run)
+    told = forecast(run)
     if as_json:
         print(json.dumps({"event": "forecast", **told._asdict()}))
         return

@@ -6,9 +6,9 @@ kernels.py       the blur kernels of the degradation · degradation.py: clean pi
 objective.py     the loss of a denoiser as a choice, and what learns
 lora.py          low-rank updates of linear layers: put on, published names, folded in
 stages.py        DAPE and SeeSR as the engine sees them: loss, files, export
-engine.py        the run on any number of devices · checkpoint.py · validation.py · page.py
-optimise.py      learning rates, AdamW, averaged weights
+engine.py        the run on any number of devices · dry_run.py · checkpoint.py · validation.py · page.py
+optimise.py      learning rates, AdamW, a step, averaged weights
 
 In memory, for models of a few million weights: photographs.py, pairs.py, restorer.py (the SeeSR stage), dape.py,
-teacher.py (a tagger from labels), autoencoder.py (a VAE), evaluation.py
+teacher.py (a tagger from labels), autoencoder.py (a VAE), folder.py (what comes out), evaluation.py
 """

@@ -15,7 +15,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from ..models.graft import construct, set_padding
-from .optimise import QUICK_BETAS, Average, adamw, rate, set_rate
+from .optimise import QUICK_BETAS, Average, adamw, descend, rate, set_rate
 from .photographs import Photograph, crop, unit
 
 
@@ -75,7 +75,7 @@ def train(vae: AutoencoderKL, photographs: tuple[Photograph, ...], recipe: Autoe
     """Train `vae` in place on pixel L1 and a little KL; yields after each step."""
     generator = torch.Generator().manual_seed(recipe.seed)
     optimiser = adamw(gentle(vae, recipe.lr), betas=QUICK_BETAS)
-    average = Average(vae, recipe.average)
+    average = Average(vae.state_dict(), recipe.average)
     for step in range(recipe.steps):
         set_rate(optimiser, rate(step / recipe.steps))
         pixels = 2 * unit(torch.stack([crop(photographs, recipe.crop, generator)[1] for _ in range(recipe.batch)])) - 1
@@ -83,11 +83,8 @@ def train(vae: AutoencoderKL, photographs: tuple[Photograph, ...], recipe: Autoe
         restored = vae.decode(posterior.sample(generator)).sample
         distance = (restored - pixels).abs().mean()
         loss = distance + recipe.kl * posterior.kl().mean() / posterior.mean[0].numel()
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
-        average.update(vae)
+        descend(optimiser, loss, vae.parameters(), 1.0)
+        average.update(vae.state_dict())
         yield Progress(step + 1, distance.item() / 2, average)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..models.swin import Block
 from ..models.tagger import Tagger
 from . import lora
-from .optimise import adamw
+from .optimise import adamw, descend
 from .photographs import draw
 from .teacher import Example, stack
 
@@ -80,7 +80,5 @@ def train(
         with torch.no_grad():
             wanted = teacher(batch.clean)
         distance = loss(student(batch.degraded), wanted, recipe)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(distance)
-        optimiser.step()
+        descend(optimiser, distance)
         yield step + 1, distance.item()

@@ -6,7 +6,6 @@ takes the samples k·batch … (k+1)·batch - 1, whatever the devices and howeve
 
 import contextlib
 import json
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,20 +16,19 @@ import diffusers
 import torch
 import transformers
 from accelerate import Accelerator
-from accelerate.utils import gather_object
-from torch import Tensor, nn
+from accelerate.utils import gather_object, is_tensorboard_available
 
 from .. import __version__
 from ..errors import ResourcesError, UsageError
-from ..machine.available import free_on, unclaimed
+from ..machine.available import free_on
 from . import checkpoint as checkpoints
 from . import page, validation
 from .checkpoint import Checkpoint
-from .optimise import adamw, set_rate, stepped
+from .optimise import Average, adamw, set_rate, stepped
 from .recipe import FREE, Recipe, parsed
 from .samples import Samples, load
 from .sources import Source, aside, chance, digest
-from .stages import Stage, build, counted
+from .stages import Files, Stage, build
 
 Event = Mapping[str, Any]
 Tell = Callable[[Event], None]
@@ -57,44 +55,13 @@ class Run(NamedTuple):
     stop: Callable[[], bool]
 
 
-class Average:
-    """Averaged weights of what learns, on the CPU; the decay grows from 0 so that the start is soon forgotten."""
-
-    def __init__(self, learning: list[nn.Parameter], decay: float) -> None:
-        self.decay = decay
-        self.weights = [parameter.detach().cpu().clone() for parameter in learning]
-
-    @torch.no_grad()
-    def update(self, learning: list[nn.Parameter], step: int) -> None:
-        """Take in the weights after `step` steps."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for own, parameter in zip(self.weights, learning, strict=True):
-            own.lerp_(parameter.detach().cpu(), 1 - decay)
-
-    @contextlib.contextmanager
-    def instead(self, learning: list[nn.Parameter]) -> Any:
-        """Put the averaged weights in the place of the live ones while the block runs."""
-        live = [parameter.detach().clone() for parameter in learning]
-        _set(learning, self.weights)
-        try:
-            yield
-        finally:
-            _set(learning, live)
-
-
-@torch.no_grad()
-def _set(learning: list[nn.Parameter], values: list[Tensor]) -> None:
-    for parameter, value in zip(learning, values, strict=True):
-        parameter.copy_(value)
-
-
 def train(run: Run) -> bool:
     """Train to the end of the recipe, or until asked to stop; returns whether the end was reached.
 
     Raises UsageError for a run folder that is another recipe's, ResourcesError when memory or disk do not suffice.
     """
     recipe = run.recipe
-    accelerator = _accelerator(run)
+    accelerator = devices(run)
     world, rank, lead = accelerator.num_processes, accelerator.process_index, accelerator.is_main_process
     tell: Tell = run.tell if lead else _silent
     if recipe.batch % world:
@@ -103,8 +70,9 @@ def train(run: Run) -> bool:
     found = _found(run, digest(learnt_from), tell)
     stage = build(recipe, run.weights, accelerator.device)
     optimiser = adamw([(stage.learning, recipe.lr)], recipe.decay, (recipe.betas[0], recipe.betas[1]))
-    average = Average(stage.learning, recipe.ema) if recipe.ema else None
-    step, micro = 0, recipe.micro or _micro(recipe.batch // world, accelerator.device)
+    learning = {str(place): parameter for place, parameter in enumerate(stage.learning)}
+    average = Average(learning, recipe.ema) if recipe.ema else None
+    step, micro = 0, recipe.micro or micro_batch(recipe.batch // world, accelerator.device)
     if found is not None:
         step = found.state["step"]
         if found.state["world"] != world:
@@ -113,7 +81,8 @@ def train(run: Run) -> bool:
             micro = found.state["micro"]
         if average is not None:
             stage.take(found.average)
-            average.weights = [parameter.detach().cpu().clone() for parameter in stage.learning]
+            average = Average(learning, recipe.ema)
+            average.steps = step
         stage.take(found.learnt)
         optimiser.load_state_dict(found.optimiser["optimiser"])
     if recipe.batch // world % micro:
@@ -125,21 +94,25 @@ def train(run: Run) -> bool:
         accelerator.scaler.load_state_dict(found.optimiser["scaler"])
     turns = recipe.batch // world // micro
     source = load(Samples(learnt_from, stage.making), step * recipe.batch, rank, world, micro, recipe.workers)
-    log = _Log(run.out if lead else None)
+    log = _Log(run.out if lead else None, accelerator)
     losses: deque[float] = deque(maxlen=MEAN_OF)
     tell(_begun(run, stage, step, world, micro, len(learnt_from)))
     started, first, skipped = time.monotonic(), step, set[str]()
 
+    def averaged() -> contextlib.AbstractContextManager[None]:
+        return average.instead(learning) if average is not None else contextlib.nullcontext()
+
     def save() -> None:
         if lead:
             state = _state(run, step, world, micro, digest(learnt_from))
-            folder = checkpoints.write(run.out, _checkpoint(stage, optimiser, average, accelerator, state), recipe.keep)
+            written = _checkpoint(stage, optimiser, averaged, accelerator, state)
+            folder = checkpoints.write(run.out, written, recipe.keep)
             tell({"event": "saved", "step": step, "folder": str(folder)})
         accelerator.wait_for_everyone()
 
     def validate() -> None:
         if lead and looked_at:
-            with average.instead(stage.learning) if average else contextlib.nullcontext():
+            with averaged():
                 seen = validation.look(stage, looked_at, run.out / "validation", step)
             log.add({"step": step, **seen})
             tell({"event": "validated", "step": step, **seen})
@@ -171,7 +144,7 @@ def train(run: Run) -> bool:
         prepared.zero_grad(set_to_none=True)
         step += 1
         if average is not None:
-            average.update(stage.learning, step)
+            average.update(learning)
         told = (total, run.stop())
         everyone = gather_object([told]) if world > 1 else [told]
         total, stopped = sum(each[0] for each in everyone) / world, any(each[1] for each in everyone)
@@ -208,17 +181,20 @@ def train(run: Run) -> bool:
 
 
 class _Log:
-    """Lines of JSON, one a step; without a folder nothing is written."""
+    """Lines of JSON, one a step, and the tracker's own where there is one; without a folder no line is written."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, accelerator: Accelerator) -> None:
         self._path = folder / LOG if folder else None
+        self._accelerator = accelerator
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
+        accelerator.init_trackers("tracked")
 
     def add(self, entry: Event) -> None:
         if self._path:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
+        self._accelerator.log({name: value for name, value in entry.items() if name != "step"}, entry["step"])
 
 
 def _found(run: Run, names: str, tell: Tell) -> Checkpoint | None:
@@ -252,18 +228,16 @@ def _found(run: Run, names: str, tell: Tell) -> Checkpoint | None:
 def _checkpoint(
     stage: Stage,
     optimiser: torch.optim.Optimizer,
-    average: Average | None,
+    averaged: Callable[[], contextlib.AbstractContextManager[None]],
     accelerator: Accelerator,
     state: dict[str, Any],
 ) -> Checkpoint:
-    averaged = {}
-    if average is not None:
-        with average.instead(stage.learning):
-            averaged = {
-                part: {name: each.clone() for name, each in state.items()} for part, state in stage.state().items()
-            }
+    kept: Files = {}
+    if stage.recipe.ema:
+        with averaged():
+            kept = {part: {name: each.clone() for name, each in own.items()} for part, own in stage.state().items()}
     scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
-    return Checkpoint(state, stage.state(), averaged, {"optimiser": optimiser.state_dict(), "scaler": scaler})
+    return Checkpoint(state, stage.state(), kept, {"optimiser": optimiser.state_dict(), "scaler": scaler})
 
 
 def _state(run: Run, step: int, world: int, micro: int, sources: str) -> dict[str, Any]:
@@ -310,15 +284,20 @@ def _silent(event: Event) -> None:
     pass
 
 
-def _accelerator(run: Run) -> Accelerator:
-    """Return what knows the devices. Raises UsageError for fp16 where there is no GPU."""
+def devices(run: Run) -> Accelerator:
+    """Return what knows the devices. Raises UsageError for fp16 without a GPU, and for a tracker that is not there."""
     precision, on_cpu = run.recipe.precision, run.device == "cpu" or not torch.cuda.is_available()
     if precision == "fp16" and on_cpu:
         raise UsageError("precision is fp16, and there is no GPU: use --set precision=fp32 or bf16.")
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
+    tracker = None if run.recipe.tracker == "none" else run.recipe.tracker
+    if tracker and not is_tensorboard_available():
+        raise UsageError("tracker is tensorboard, which is not installed: pip install 'seesr-cli[tensorboard]'")
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu, log_with=tracker, project_dir=run.out
+    )
 
 
-def _micro(share: int, device: torch.device) -> int:
+def micro_batch(share: int, device: torch.device) -> int:
     """Return how many pictures to compute at once: the largest divisor of a device's share that memory holds.
 
     On CUDA a picture of 512² takes about 5 GB of features while it learns, or 1.5 with checkpointing: counted, not
@@ -328,61 +307,6 @@ def _micro(share: int, device: torch.device) -> int:
     if device.type == "cuda":
         most = max(1, int(free_on(device) // 3 * 2 // 5e9))
     return max(each for each in range(1, share + 1) if share % each == 0 and each <= most)
-
-
-class Forecast(NamedTuple):
-    """What a run will take. memory, free: bytes a device. hours: None where the machine was not asked for its speed."""
-
-    learning: int
-    frozen: int
-    memory: int
-    free: int
-    samples_per_second: float
-    hours: float
-
-
-def forecast(run: Run) -> Forecast:
-    """Return what a run will take, by one step on a few pictures. Raises ResourcesError where it cannot fit."""
-    recipe = run.recipe
-    accelerator = _accelerator(run)
-    device = accelerator.device
-    free = _free(device)
-    if recipe.stage == "seesr":
-        learning, together = counted(recipe, run.weights)
-        _check_room(4 * together + 12 * learning, learning, free)
-    stage = build(recipe, run.weights, device)
-    learning = sum(each.numel() for each in stage.learning)
-    networks = [each for each in vars(stage).values() if isinstance(each, nn.Module)]
-    parameters = {id(each): each for network in networks for each in network.parameters()}
-    frozen = sum(each.numel() for each in parameters.values()) - learning
-    memory = sum(each.numel() * each.element_size() for each in parameters.values()) + 12 * learning
-    _check_room(memory, learning, free + (memory - 12 * learning if device.type == "cpu" else 0))
-    learnt_from, _ = aside(run.sources, recipe.validate)
-    micro = recipe.micro or _micro(recipe.batch // accelerator.num_processes, device)
-    source = load(Samples(learnt_from, stage.making), 0, 0, 1, micro, 0)
-    spent = []
-    for _ in range(2):
-        started = time.monotonic()
-        with accelerator.autocast():
-            torch.autograd.backward(stage.loss(stage.module, next(source)).total)
-        spent.append(time.monotonic() - started)
-    if device.type == "cuda":
-        memory = max(memory, torch.cuda.max_memory_allocated(device) + 8 * learning)
-    speed = micro * accelerator.num_processes / min(spent)
-    return Forecast(learning, frozen, memory, free, speed, recipe.steps * recipe.batch / speed / 3600)
-
-
-def _check_room(memory: int, learning: int, free: int) -> None:
-    """Raise ResourcesError unless weights, gradients and AdamW's two moments, in fp32, find room."""
-    if memory > free:
-        raise ResourcesError(
-            f"The run takes {memory / 1e9:.1f} GB a device before the first picture ({learning / 1e6:.1f} million "
-            f"parameters learn) and {free / 1e9:.1f} GB are free: take a device with more memory."
-        )
-
-
-def _free(device: torch.device) -> int:
-    return free_on(device) if device.type == "cuda" else unclaimed() or sys.maxsize
 
 
 def export(run: Path, to: Path, step: int | None, averaged: bool, weights: Path | None) -> int:

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "recipes"
 Stage = Literal["dape", "seesr"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
-FREE = {"steps", "save_every", "validate_every", "keep", "workers", "micro", "degrade_on"}
+FREE = {"steps", "save_every", "validate_every", "keep", "workers", "micro", "degrade_on", "tracker"}
 """Keys that may be others when a run goes on: the same samples are learnt from in the same way, up to rounding."""
 
 
@@ -37,6 +37,7 @@ class Recipe:
     posterior anew. enlargement: "published" (torch's bicubic) or "inference" (Pillow's). quality_words: end prompts as
     inference does. drop_path, dropout: of DAPE's student. token_loss, tag_loss: weights of DAPE's two losses.
     ema: decay of averaged weights, 0 for none. keep: checkpoints that stay. validate: pictures kept aside to look at.
+    tracker: who is told the numbers besides the log.
     """
 
     stage: Stage
@@ -80,6 +81,7 @@ class Recipe:
     validate_every: int = 1000
     validate: int = 4
     keep: int = 3
+    tracker: Literal["none", "tensorboard"] = "none"
     seed: int = 0
 
     def as_json(self) -> dict[str, Any]:

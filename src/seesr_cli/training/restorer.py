@@ -18,7 +18,7 @@ from transformers import CLIPTextModel
 from ..restore.colour import low_frequencies, wavelet
 from .autoencoder import gentle
 from .objective import Denoiser, Learns, Objective, add_noise, choose, clean_latent, draw_timestep, error
-from .optimise import QUICK_BETAS, Average, adamw, rate, set_rate
+from .optimise import QUICK_BETAS, Average, adamw, descend, rate, set_rate
 from .photographs import draw, unit
 
 
@@ -284,7 +284,7 @@ class Training:
             groups = [(self.learning, recipe.lr)]
             del self.parts["vae"]
         self.optimiser = adamw(groups, recipe.decay, recipe.betas)
-        self.averages = {name: Average(part, recipe.average) for name, part in self.parts.items()}
+        self.averages = {name: Average(part.state_dict(), recipe.average) for name, part in self.parts.items()}
 
     def run(self, pairs: Sequence[Pair]) -> Iterator[Progress]:
         """Train to the end of the recipe, in place; yields after each step."""
@@ -300,12 +300,9 @@ class Training:
         if recipe.warm is not None:
             set_rate(self.optimiser, rate(self.step / recipe.steps, recipe.warm, recipe.floor))
         loss = self._loss(batch)
-        self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.learning, recipe.clip)
-        self.optimiser.step()
+        descend(self.optimiser, loss, self.learning, recipe.clip)
         for name, average in self.averages.items():
-            average.update(self.parts[name])
+            average.update(self.parts[name].state_dict())
         self.step += 1
         return Progress(self.step, loss.item())
 

@@ -86,12 +86,12 @@ class Samples(Dataset[Sample]):
     """The samples of a run, by number."""
 
     def __init__(self, sources: tuple[Source, ...], making: Making) -> None:
-        self._sources, self._making = sources, making
+        self._sources, self.making = sources, making
         self._order = Order(len(sources), making.seed)
 
     def __getitem__(self, n: int) -> Sample:
         """Return sample n. Raises UsageError when one picture after the other cannot be used."""
-        making = self._making
+        making = self.making
         skipped: list[str] = []
         for further in range(min(TRIES, len(self._sources))):
             source = self._sources[self._order(n, further)]

@@ -105,7 +105,7 @@ class SeesrStage:
     def loss(self, module: nn.Module, sample: Sample) -> Loss:
         """Return the loss of a micro-batch. module: `self.module`, or what the engine wrapped it in."""
         recipe, device = self.recipe, self.vae.device
-        clean, degraded = _pictures(sample, self.making, device)
+        clean, degraded = pictures(sample, self.making, device)
         frame = enlarged(degraded, clean.shape[-1] // degraded.shape[-1], recipe.enlargement == "published")
         with torch.no_grad():
             tokens = self._tokens(frame, degraded, sample)
@@ -212,7 +212,7 @@ class DapeStage:
     def loss(self, module: nn.Module, sample: Sample) -> Loss:
         """Return the loss of a micro-batch. module: `self.module`, or what the engine wrapped it in."""
         device, published = self.thresholds.device, self.recipe.enlargement == "published"
-        clean, degraded = _pictures(sample, self.making, device)
+        clean, degraded = pictures(sample, self.making, device)
         if published:
             degraded = enlarged(degraded, clean.shape[-1] // degraded.shape[-1], published)
         side = self.ram.side
@@ -315,7 +315,7 @@ def _making(recipe: Recipe, latent: tuple[int, int, int], trained: int, objectiv
     )
 
 
-def _pictures(sample: Sample, making: Making, device: torch.device) -> tuple[Tensor, Tensor]:
+def pictures(sample: Sample, making: Making, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the clean and the degraded pictures on `device`; degraded there, where the workers have not done it."""
     clean = sample.clean.to(device)
     if not making.on_device:

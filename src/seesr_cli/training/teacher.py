@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..models.tagger import Tagger
 from ..restore.tag import normalise
-from .optimise import QUICK_BETAS, adamw, rate, set_rate
+from .optimise import QUICK_BETAS, adamw, descend, rate, set_rate
 from .photographs import draw, unit
 
 FREQUENT = 8.0
@@ -54,18 +54,23 @@ def stack(examples: Sequence[Example], side: int) -> Examples:
     )
 
 
-def draw_batch(examples: Sequence[Example], size: int, side: int, generator: torch.Generator) -> Examples:
-    """Return a batch of `size` examples, some mirrored."""
+def draw_batch(
+    examples: Sequence[Example], size: int, side: int, generator: torch.Generator, mirror: bool = True
+) -> Examples:
+    """Return a batch of `size` examples; mirror: half of the batches, which labels that name a direction forbid."""
     batch = stack([examples[draw(0, len(examples), generator)] for _ in range(size)], side)
-    if draw(0, 2, generator):
+    if mirror and draw(0, 2, generator):
         batch = batch._replace(clean=batch.clean.flip(-1), degraded=batch.degraded.flip(-1))
     return batch
 
 
 def train(
-    tagger: Tagger, examples: Sequence[Example], steps: int, batch: int, lr: float, seed: int
+    tagger: Tagger, examples: Sequence[Example], steps: int, batch: int, lr: float, seed: int, mirror: bool = True
 ) -> Iterator[tuple[int, float]]:
-    """Train `tagger` in place on clean pictures: cross-entropy of the known labels; yields (steps done, loss)."""
+    """Train `tagger` in place on clean pictures: cross-entropy of the known labels; yields (steps done, loss).
+
+    mirror: as for `draw_batch`.
+    """
     generator = torch.Generator().manual_seed(seed)
     optimiser = adamw([(tagger.parameters(), lr)], 0.01, QUICK_BETAS)
     present = torch.stack([example.labels * example.known for example in examples]).sum(0)
@@ -73,14 +78,11 @@ def train(
     weight = (absent / present.clamp(min=1)).clamp(1, FREQUENT) ** 0.5
     for step in range(steps):
         set_rate(optimiser, rate(step / steps))
-        drawn = draw_batch(examples, batch, tagger.side, generator)
+        drawn = draw_batch(examples, batch, tagger.side, generator, mirror)
         logits, _ = tagger(drawn.clean)
         entropy = F.binary_cross_entropy_with_logits(logits, drawn.labels, reduction="none", pos_weight=weight)
         loss = (entropy * drawn.known).sum() / drawn.known.sum().clamp(min=1)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(tagger.parameters(), 1.0)
-        optimiser.step()
+        descend(optimiser, loss, tagger.parameters(), 1.0)
         yield step + 1, loss.item()
 
 

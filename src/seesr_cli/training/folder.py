@@ -1,4 +1,4 @@
-"""Trained networks become the folder that `seesr upscale --model miniature` reads: fp16, published names."""
+"""Networks trained from nothing become a folder in the layout of the miniature: fp16, published names."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from seesr_cli.models import keys
+from ..models import keys
 
 DIFFUSION_FILE = "diffusion_pytorch_model.safetensors"
 
