@@ -126,7 +126,7 @@ def test_a_bad_picture_is_one_sentence_and_code_1(seesr: Seesr, content: bytes |
         (["--variants", "2", "--seed", "1", "--seed", "2"], "--variants and several --seed both say which variants"),
         (["--seed", "1", "--seed", "1"], "--seed gives the same seed twice, which makes the same picture"),
         (["--variants", "2", "--name", "a{suffix}"], "--name a{suffix} gives all variants of a picture one name"),
-        (["--variants", "2", "-o", "a.png"], "a.png names one file, but there are several"),
+        (["--variants", "2", "-o", "x.png"], "x.png names one file, but there are several"),
         (["--variants", "2", "-o", "-"], "stdout (-) takes one picture, but there are several variants"),
         (["--colour-strength", "2"], "--colour-strength 2.0 is out of range: give 0 to 1."),
         (["--colour", "none", "--colour-strength", "0.5"], "--colour-strength has no meaning with --colour none"),

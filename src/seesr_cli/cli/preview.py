@@ -1,6 +1,6 @@
 """`seesr upscale --preview`: a window of the result, before the whole is made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,15 +40,16 @@ def _point(text: str) -> tuple[int, int]:
     return x, y
 
 
-def check_options(preview: bool, at: Sequence[str] | None, side: int | None, of_results: Sequence[str]) -> None:
-    """Refuse options of previews without one, and with one those of results, of which there are none.
+def check_options(preview: bool, at: Sequence[str] | None, side: int | None, of_results: Mapping[str, object]) -> None:
+    """Refuse options of previews without a preview, and options of results with one.
 
-    of_results: names of those that are given.
+    of_results: values by option; None or False: not given.
     """
     if (at or side is not None) and not preview:
         raise UsageError(f"{'--at' if at else '--side'} says what a preview shows: add --preview.")
-    if preview and of_results:
-        raise UsageError(f"--preview makes no result, and {of_results[0]} is about results: leave one of them out.")
+    given = [name for name, value in of_results.items() if value is not None and value is not False]
+    if preview and given:
+        raise UsageError(f"--preview makes no result, and {given[0]} is about results: leave one of them out.")
 
 
 def only(jobs: "Sequence[Job]") -> "Job":

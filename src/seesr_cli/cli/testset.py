@@ -10,7 +10,7 @@ import typer
 from ..catalogue import MODELS
 from ..settings import ModelName, TestSetName
 from . import typed
-from .upscale import Run, outcomes_of
+from .runs import PlannedRun, outcomes_of
 from .weights import ensure, ensure_test_sets
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def restored(
     with Report(len(jobs), quiet=quiet, debug=debug) as report:
         if len(jobs) != SETS[name].pictures:
             report.note(f"The set has {len(jobs)} pictures, and the published one {SETS[name].pictures}.")
-        with closing(outcomes_of(report, [Run(request, jobs)], workers, weights, {})) as coming:
+        with closing(outcomes_of(report, [PlannedRun(request, jobs)], workers, weights, {})) as coming:
             for outcome in coming:
                 report.upscaled(replace(outcome, target=None))  # stdout is for what is measured
     if report.failed:

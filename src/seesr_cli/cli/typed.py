@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
@@ -67,6 +67,23 @@ def sizes_passed_over(context: typer.Context) -> set[str]:
         exact = winners[1].replace("_", "-")
         raise UsageError(f"--scale and --{exact} both say how large the result is: give one of them.")
     return {name for names in losers for name in names}
+
+
+def settings_given(context: typer.Context) -> dict[str, Any]:
+    """Return the typed settings by their names in Settings; None: not typed, or passed over."""
+    typed = context.params
+    given = {field.name: typed[field.name] for field in fields(Settings) if field.name in typed}
+    return (
+        given
+        | {
+            "guidance_within": interval(typed["guidance_within"]),
+            "tile": tile_side(typed["tile"]),
+            "add_tags": tuple(typed["add_tag"] or ()) or None,
+            "drop_tags": tuple(typed["drop_tag"] or ()) or None,
+            "seed": typed["seed"][0] if typed["seed"] else None,
+        }
+        | dict.fromkeys(sizes_passed_over(context))
+    )
 
 
 def merged_settings(model: Model, base: Settings, preset_name: Preset | None, typed: Mapping[str, Any]) -> Settings:
