@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_page(page: Path, overwrite: bool) -> None:
-    """Raise UsageError if no page may be written at `page`; at the end of a night it would be too late."""
+    """Raise UsageError if no page may be written at `page`, before a run has spent its hours."""
     from ..report.page import is_ours
 
     if page.suffix.lower() not in (".html", ".htm"):

@@ -18,7 +18,7 @@ FILE = "seesr.toml"
 
 
 class Group(TyperGroup):
-    """A group of commands with our own help; a picture named instead of a command gets a sentence of its own."""
+    """A group of commands with our own help, and a sentence for a picture in the place of a command."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help of the group."""

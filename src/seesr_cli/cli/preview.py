@@ -19,7 +19,7 @@ DEFAULT_SIDE = 512
 
 
 def look(at: Sequence[str] | None, side: int | None, seeds: tuple[int, ...]) -> "Look":
-    """Return what the preview shows. Raises UsageError for a point or a side that cannot be."""
+    """Return the content of the preview. Raises UsageError for a point or a side that cannot be."""
     from ..run.preview import LEAST_SIDE, MOST_SIDE, Look
 
     side = DEFAULT_SIDE if side is None else side

@@ -1,4 +1,4 @@
-"""`seesr train`: the two stages of training, what comes out of a run, and shards of pictures."""
+"""`seesr train`: the two stages of training, the export of a run, and shards of pictures."""
 
 import json
 import os
@@ -103,7 +103,7 @@ def export(
     weights: Weights = None,
     debug: Debug = False,
 ) -> None:
-    """Write what a run has learnt as a folder that `--weights` takes."""
+    """Write the weights of a run as a folder that `--weights` takes."""
     _need_extra()
     from ..training import engine
 
@@ -256,7 +256,7 @@ class _Stop:
 
 
 class _Told:
-    """What a run says: JSON lines on the standard output, or a line that is rewritten on the terminal."""
+    """The reports of a run: JSON lines on the standard output, or a line that is rewritten on the terminal."""
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self._as_json, self._quiet = as_json, quiet

@@ -138,7 +138,7 @@ def ensure(model: "Model", given: Path | None, yes: bool = False, quiet: bool = 
 
 
 def ensure_metrics(metrics: "Collection[str]", given: Path | None, yes: bool, quiet: bool) -> Path:
-    """Return the folder with the networks of `metrics`, after fetching what lacks, as `ensure` does."""
+    """Return the folder with the networks of `metrics`, after fetching the missing files, as `ensure` does."""
     from ..weights import METRICS, locate_metrics
 
     if not _named(given):

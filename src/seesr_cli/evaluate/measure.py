@@ -25,7 +25,7 @@ from .protocol import METRICS
 
 
 class Engine(Protocol):
-    """What measures in the place of this package's own functions."""
+    """The functions of another program, which measure in the place of this package's own."""
 
     def measures(self, metric: str) -> bool:
         """Return whether it computes this metric of single pictures."""
@@ -34,7 +34,7 @@ class Engine(Protocol):
         """Return the metric of a picture. Raises PictureError."""
 
     def features(self, pixels: Pixels) -> NDArray[np.float32] | None:
-        """Return what FID compares of a picture; None where FID is not asked for."""
+        """Return the features that FID compares of a picture; None if FID is not asked for."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Measured:
 def measure(
     pairs: Iterable[Pair], metrics: Sequence[str], engine: Engine | None = None, at_once: int = 1
 ) -> Iterator[Measured]:
-    """Yield every pair in order, measured; what cannot be measured is said in its failures.
+    """Yield every pair with its measurements, in order; metrics that could not be computed are in its failures.
 
     at_once: how many are measured at a time, each by one thread: what numpy computes leaves Python to the others.
     """

@@ -86,7 +86,7 @@ def chosen(text: str, there: frozenset[Needs]) -> tuple[tuple[str, ...], tuple[s
 
 
 def enough(metrics: tuple[str, ...], asked: str, pictures: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the metrics that so many pictures suffice for, and what is to be said of FID.
+    """Return the metrics for which there are enough pictures, and a note about FID.
 
     asked: what --metrics says. Raises UsageError where FID itself was asked for.
     """

@@ -71,7 +71,7 @@ class Pyiqa:
         return None
 
     def fid(self, results: Sequence[Path], references: Sequence[Path]) -> float | None:
-        """Return FID of these pictures, which stand in folders of their own for it; None where it was not asked for."""
+        """Return the FID of these pictures, copied into folders of their own; None if it is not asked for."""
         if "fid" not in self._metrics:
             return None
         with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):

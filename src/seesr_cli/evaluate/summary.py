@@ -19,14 +19,14 @@ from .testsets import TestSet
 
 
 class Whole(NamedTuple):
-    """A metric of all results together, and that of their rivals, where there are some."""
+    """A metric of all results together, and the same of their rivals, if there are some."""
 
     results: float
     rivals: float | None = None
 
 
 def of_folders(measured: Sequence[Measured]) -> dict[str, Whole]:
-    """Return FID by its name, where pictures have what it compares."""
+    """Return FID by its name, for pictures with features to compare."""
     rows = [one.features for one in measured if "result" in one.features and "reference" in one.features]
     if len(rows) < 2:
         return {}
@@ -71,7 +71,7 @@ def document(
     published: TestSet | None = None,
     pyiqa: str | None = None,
 ) -> dict[str, Any]:
-    """Return all that was measured, for JSON; what is infinite or was not measured is None.
+    """Return all measurements for JSON, with null for infinite and missing ones.
 
     wholes: metrics of the folders. weights: sha256 of the networks' files, by name. published: the set, if it is one.
     pyiqa: its version, where it measured.

@@ -1,4 +1,4 @@
-"""The published test sets: where their pictures are in the published archive, and what was measured of them."""
+"""The published test sets: the places of their pictures in the archive, and their published means."""
 
 import errno
 import re
@@ -57,7 +57,7 @@ class Folders(NamedTuple):
 
 
 def unpacked(archive: Path, chosen: TestSet, folder: Path) -> Folders:
-    """Return a set's pictures, which lie in `folder` then; those that are there already are not written again.
+    """Return a set's pictures, unpacked into `folder`; pictures that are already there are not written again.
 
     Raises WeightsInvalid for an archive that is damaged or holds other pictures, ResourcesError for a full disk.
     """

@@ -172,7 +172,7 @@ def write(
     size: tuple[int, int],
     attached: Attached,
 ) -> None:
-    """Write a PNG of `size`, (height, width), from `bands` of rows [rows, W, C], uint8 or uint16, C 1 to 4.
+    """Write a PNG of `size`, (height, width), from `bands` of rows [rows, W, C], C 1 to 4, 8 or 16 bits.
 
     Holds no more than a few bands at a time.
     """

@@ -65,7 +65,7 @@ def bleed(pixels: "Tensor", alpha: "Tensor") -> None:
 
 
 def samples_of(source: OpenedFile, notes: list[str]) -> tuple[Samples, float, bytes | None]:
-    """Return samples [H, W, C] of the picture, the number that is white, and a profile if it replaces the file's.
+    """Return samples [H, W, C] of the picture, the number that is white, and a profile that replaces the file's.
 
     C: grey, grey + alpha, RGB or RGB + alpha.
     """

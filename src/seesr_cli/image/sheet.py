@@ -1,4 +1,4 @@
-"""Put pictures side by side on a sheet, each under a label, and write it as a PNG that is known again."""
+"""Put pictures on a sheet under labels, and write it as a PNG that is recognised later."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -18,14 +18,14 @@ _GROUND, _INK = (32, 32, 32), (235, 235, 235)
 
 
 class Cell(NamedTuple):
-    """A picture on a sheet, RGB or RGBA in sRGB, and what is said above it."""
+    """A picture on a sheet, RGB or RGBA in sRGB, with its label."""
 
     picture: Image.Image
     label: str
 
 
 def sheet(rows: Sequence[Sequence[Cell]]) -> Image.Image:
-    """Return the cells in rows, the first of which is the longest; what is transparent lets the ground show."""
+    """Return the cells in rows, the longest row first; the ground shows through transparent pixels."""
     font = ImageFont.load_default(_LETTERS)
     widths = [
         max(max(cell.picture.width, int(font.getlength(cell.label)) + 1) for cell in column if cell)
@@ -63,7 +63,7 @@ def is_ours(path: Path) -> bool:
 
 
 def check_free(path: Path) -> None:
-    """Raise OutputUnwritable if what is at `path` is no such sheet."""
+    """Raise OutputUnwritable if another file than such a sheet is at `path`."""
     if (path.exists() or path.is_symlink()) and not is_ours(path):
         raise OutputUnwritable(
             f"{path} is already there and no sheet of seesr: move it, or choose another place with -o."

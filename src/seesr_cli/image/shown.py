@@ -1,4 +1,4 @@
-"""Show pictures on screens: sRGB of 8 bits, whatever the picture's own profile."""
+"""Convert pictures of any profile to sRGB of 8 bits, as screens show them."""
 
 import math
 from contextlib import suppress

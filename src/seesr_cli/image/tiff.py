@@ -266,7 +266,7 @@ def write(
     size: tuple[int, int],
     attached: Attached,
 ) -> None:
-    """Write a TIFF of `size`, (height, width), from `bands` of rows [rows, W, C], uint8 or uint16, C 1 to 4.
+    """Write a TIFF of `size`, (height, width), from `bands` of rows [rows, W, C], C 1 to 4, 8 or 16 bits.
 
     All bands but the last have as many rows. Holds one band at a time. Raises Unsupported where
     the file would pass 4 GB, which is as far as its offsets go.

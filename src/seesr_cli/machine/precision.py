@@ -97,7 +97,7 @@ def of_network(model: str, part: Part, device: str, asked: str) -> torch.dtype:
 
 
 def of_features(device: str, products: torch.dtype) -> torch.dtype:
-    """Return the precision of what goes from layer to layer, where layers multiply in `products`.
+    """Return the precision of the values between layers, for layers that multiply in `products`.
 
     On a CPU bf16 stays inside the products, and all else is fp32. Weight files are read in this precision, too.
     """

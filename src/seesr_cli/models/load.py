@@ -184,7 +184,7 @@ def _slim(model: Model, weights: Path, place: Place) -> Path | None:
 
 
 def network_file(weights: Path, stem: str, place: Place) -> Path:
-    """Return the file that a network on `place` reads; a 16-bit one only if it was made of the full one here.
+    """Return the file that a network on `place` reads, never a 16-bit one of unknown origin.
 
     Another 16-bit file may hold other weights, and the fingerprint would not know of it. Raises WeightsMissing.
     """

@@ -12,7 +12,7 @@ ENDS = ("conv_in", "conv_out")
 
 
 def lower(network: nn.Module, dtype: torch.dtype) -> None:
-    """Let linear layers and convolutions of `network` multiply in `dtype`; what they are given and give is fp32."""
+    """Make linear layers and convolutions of `network` multiply in `dtype`, with fp32 inputs and outputs."""
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Linear | nn.Conv2d) and name.rpartition(".")[2] not in ENDS:
             layer.to(dtype)

@@ -1,4 +1,4 @@
-"""Lines of a journal: what each tells of one result, as values and as text."""
+"""Lines of a journal: the origin of one result each, as values and as text."""
 
 import json
 import os
@@ -15,7 +15,7 @@ STREAM = "-"
 
 
 class Key(NamedTuple):
-    """What a result follows from: the sha256, in hex, of the input, of the settings and of the weights.
+    """The origin of a result: the sha256, in hex, of the input, of the settings and of the weights.
 
     Who asks without having the weights leaves theirs empty.
     """
@@ -40,7 +40,7 @@ class Made(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What the journal tells of one file: what it was made from, and what it was when it was complete.
+    """A journal's line about one file: its origin, and its state when it was complete.
 
     seconds: that the picture took.
     """
@@ -83,7 +83,7 @@ def parsed(text: bytes) -> tuple[str, Line] | int | None:
 
 
 def is_cut_short(text: bytes) -> bool:
-    """Return whether `text` is the beginning of a line, as a killed run or a power cut leaves it: NULs may follow."""
+    """Return whether `text` is the beginning of a line, cut by a kill or a power cut; NULs may follow."""
     told = text.rstrip(b"\n").rstrip(b"\0")
     if len(told) <= len(_BEGINNING):
         return bool(told) and _BEGINNING.startswith(told)
@@ -101,7 +101,7 @@ def _made_from_json(about: dict[str, Any]) -> Made | None:
 
 
 def portable(path: Path) -> str:
-    """Return `path`, the same whatever the locale: its bytes, taken as UTF-8."""
+    """Return `path` as text that is the same in all locales: its bytes, taken as UTF-8."""
     return os.fsencode(path.as_posix()).decode("utf-8", "surrogateescape")
 
 

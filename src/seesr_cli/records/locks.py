@@ -1,4 +1,4 @@
-"""Locks on names in a folder, held by this process alone and ended by the system with it, however it ends."""
+"""Lock names in a folder for this process; the system ends a lock with the process."""
 
 import errno
 import hashlib
@@ -39,7 +39,7 @@ def held(folder: Path, name: str, writer: bool = False) -> Iterator[bool]:
 
 
 class _Holder:
-    """This process's one descriptor of a lock file, and the bytes of it that it has locked.
+    """The process's one descriptor of a lock file, and the bytes of it that are locked.
 
     One, because POSIX drops all locks of a process when it closes any descriptor of the file; and with a set, because
     POSIX grants a process what it has already. A byte stands for a name: two that share one only wait for each other.

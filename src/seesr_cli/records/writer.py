@@ -21,7 +21,7 @@ WRITERS = ".seesr-journal"
 
 
 def writers(folder: Path) -> list[Path]:
-    """Return the files of the journal's writers in `folder`, the one that was written last at the end."""
+    """Return the files of the journal's writers in `folder`, the last written one at the end."""
     try:
         with os.scandir(folder / WRITERS) as entries:
             files = [(entry.stat().st_mtime_ns, entry.name) for entry in entries if entry.name.endswith(".jsonl")]
@@ -71,7 +71,7 @@ class Writer:
         return [path for path in writers(self._folder) if path != self.path]
 
     def close(self) -> None:
-        """Let go of the file, and put all writers' files together if none of the others is at work."""
+        """Close the file, and put all writers' files together if no other writer is at work."""
         if self._held is not None:
             self._held.close()
             self._held = None

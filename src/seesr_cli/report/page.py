@@ -81,7 +81,7 @@ def write(
     overwrite: bool = True,
     stepped: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write the page of a run to `path`, whole or not at all, with one picture in memory at a time.
+    """Write the page of a run to `path`, whole or not at all, one picture at a time.
 
     Its folder is made if need be: where every picture failed, nothing else has made it.
 

@@ -95,7 +95,7 @@ def wavelet(result: Tensor, reference: Tensor) -> Tensor:
 
 
 def low_frequencies(pixels: Tensor) -> Tensor:
-    """Return [1, C, H, W] after LEVELS blurs by [1 2 1]⊗[1 2 1]/16, the i-th dilated by 2^i, with repeated borders."""
+    """Return [1, C, H, W] after LEVELS blurs by [1 2 1]⊗[1 2 1]/16, the i-th dilated by 2^i, borders repeated."""
     channels = pixels.shape[1]
     row = pixels.new_tensor([1, 2, 1]) / 4
     across = row.view(1, 1, 1, 3).expand(channels, 1, 1, 3)

@@ -122,7 +122,7 @@ class Upscaler:
         return PreparedPicture(picture, alpha, stations, prepare(picture, stations))
 
     def within(self, picture: PreparedPicture, box: Box, settings: Settings) -> PreparedPicture:
-        """Return `picture` with the part of its result that is to be made: all stages keep to that from here on.
+        """Return `picture` limited to the part of its result that is to be made.
 
         box: (top, left, bottom, right), pixels of the result. The tiling of `settings` is that of the whole run.
         """

@@ -1,4 +1,4 @@
-"""Choose what is computed for a window of the result, so that it looks as the same place of the whole run will.
+"""Choose the parts that a window of the result depends on, so that it looks as in the whole run.
 
 The window's tiles lie where those of the whole run lie, and see their part of the whole run's noise. The tiles around
 them are not computed, so what these would have told over their overlaps is missing.
@@ -19,7 +19,7 @@ and the VAE looks as far. 16 brought the window no nearer to the whole run, and 
 
 
 class Window(NamedTuple):
-    """A window of a result, and what is computed for it.
+    """A window of a result, with the parts that are computed for it.
 
     box: the window, in pixels of the result.
     latent: (height, width) of the whole picture's latent.

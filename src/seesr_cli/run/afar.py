@@ -1,4 +1,4 @@
-"""Restore pictures in a process that another one gives them to: what it tells, and what it leaves to the other.
+"""Restore pictures in a worker process, which reports to the process that sends the pictures.
 
 The process that began the run holds the claims and alone writes the journal. Here a result is finished up to its name,
 its line is sent over, and it gets its name when the line is on disk.

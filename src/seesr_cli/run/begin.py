@@ -118,7 +118,7 @@ def _open(session: Session, job: Job, claim: ExitStack) -> InProgress | Outcome 
 
 
 def find_result(session: Session, job: Job, target: Path, tagged: TaggedInput) -> tuple[TaggedInput, Found]:
-    """Return what is at the path of the result, and `tagged` with the tags that a person gave for what is there."""
+    """Return the state of the result's path, and `tagged` with the tags that a person gave for it."""
     found = session.find(job, target, tagged)
     if found.line is None or not _takes_tags_again(session, target, tagged, found.line):
         return tagged, found

@@ -39,7 +39,7 @@ _SIDES = ("top", "left", "bottom", "right")
 
 
 class Look(NamedTuple):
-    """What a preview shows.
+    """The content of a preview.
 
     points: middles of the windows, (x, y) in pixels of the picture as it is seen; None: the middle of the result.
     side: of a window, in pixels of the result.
@@ -193,7 +193,7 @@ def _written(target: Path | None, rows: Sequence[Sequence[Cell]]) -> bytes:
 
 
 def foresee_preview(planned: JobForecast, look: Look) -> JobForecast:
-    """Return the forecast of a preview, from that of the whole picture."""
+    """Return the forecast of a preview, by the forecast of the whole picture."""
     from ..forecast import estimate
     from ..forecast.rates import Parts
     from ..restore.window import Window

@@ -1,4 +1,4 @@
-"""Keep what all pictures of a run share: the model, the journals, the keys and the fingerprint of the weights."""
+"""Keep the things that all pictures of a run share: model, journals, keys, fingerprint of the weights."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ class TaggedInput(NamedTuple):
 
 
 class Session:
-    """What a run keeps from picture to picture.
+    """The state of a run from picture to picture.
 
     request: what is asked for every picture.
     watch: listener that is told of the progress.
@@ -102,7 +102,7 @@ class Session:
             journal.close()
 
     def find(self, job: Job, target: Path, tagged: TaggedInput) -> Found:
-        """Return what is at `target`, the path of the job's result.
+        """Return the state of `target`, the path of the job's result.
 
         What the run's own journal does not know may have been made by a run that named another folder of the same
         tree: so journals of the folders above are asked, too.
@@ -152,7 +152,7 @@ class Session:
         return None if self.request.sidecar == "none" else target.with_suffix(f".{self.request.sidecar}")
 
     def result_key(self, job: Job, tagged: TaggedInput) -> Key:
-        """Return the key of the result: digests of the input, of all that decides over the file, and of the weights."""
+        """Return the key of the result: digests of the input, of the deciding options, and of the weights."""
         about_file: dict[str, object] = {"kind": job.kind, "quality": self.request.quality}
         if self.request.metadata != "keep":  # the default is left out, so that results of earlier versions keep theirs
             about_file["metadata"] = self.request.metadata

@@ -20,7 +20,7 @@ _A_ROW = 4
 
 
 def read_once(pictures: Sequence[InputFile]) -> Sequence[InputFile]:
-    """Return the pictures, of which several variants will be made, with the content of those that come by a pipe."""
+    """Return the pictures for several variants; those from a pipe come with their content."""
     return [each._replace(content=read_bytes(each)) if each.stream else each for each in pictures]
 
 

@@ -53,7 +53,7 @@ class Grid:
 
     @property
     def box(self) -> Box:
-        """What the tiles cover together."""
+        """The box that the tiles cover together."""
         return self.tops[0], self.lefts[0], self.tops[-1] + self.tile[0], self.lefts[-1] + self.tile[1]
 
     def near(self, box: Box, reach: int) -> "Grid":
@@ -164,7 +164,7 @@ def tilings(size: tuple[int, int], known: Sequence[tuple[int, int]], most: int =
 
 
 def work(size: tuple[int, int], tile: int, overlap: int) -> float:
-    """Return the work, in GF, of a guided step of the published networks on a latent of `size`, fitted to counts."""
+    """Return the work, in GF, of a guided step of the published networks, fitted to counts."""
     laid = grid(size, tile, overlap)
     return laid.count * (0.6254 * laid.area + 4.09e-5 * laid.area**2 + 22)
 

@@ -55,7 +55,7 @@ def locate_metrics(metrics: Collection[str], given: Path | None) -> Path:
 
 
 def locate_test_sets(given: Path | None) -> Path:
-    """Return the archive of the published test sets: in `given`, or what was fetched. Raises WeightsMissing."""
+    """Return the archive of the published test sets, in `given` or in the default folder. Raises WeightsMissing."""
     for folder in (given, shelf.default().root):
         for name in (f"{TEST_SETS}/{ARCHIVE}", ARCHIVE):
             if folder is not None and (folder / name).is_file():

@@ -86,7 +86,7 @@ class Lock:
     urls: dict[str, str]
 
     def of(self, model: str) -> tuple[File, ...]:
-        """Return the files of a model, or for "all" those of all that are weights. Raises UsageError for another."""
+        """Return the files of a model; for "all", the files of all models of weights. Raises UsageError for another."""
         found = tuple(file for file in self.files if model in file.models or (model == "all" and file.role != TEST_SET))
         if not found:
             known = sorted({name for file in self.files if file.role != TEST_SET for name in file.models})

@@ -66,7 +66,7 @@ class PullPlan(NamedTuple):
 def plan(
     lock: Lock, model: str, folder: Path | None = None, half: bool = False, roles: Collection[str] = ()
 ) -> PullPlan:
-    """Return what pulling `model` would fetch, into the cache or into `folder`. Asks no network, changes nothing.
+    """Return the plan for pulling `model` into the cache or into `folder`. Asks no network, changes nothing.
 
     half: 16-bit files where there are some. roles: of the files that are wanted; none for all.
     """
@@ -78,7 +78,7 @@ def plan(
 
 
 def sized(wanted: PullPlan) -> PullPlan:
-    """Return the plan with the sizes of files that nobody has published one of: the Hub is asked, where it answers."""
+    """Return the plan with all sizes: for files without a published size the Hub is asked."""
     files = []
     for file in wanted.files:
         if not file.bytes:

@@ -223,7 +223,7 @@ def sha256(path: Path, on_bytes: Callable[[int], None] = lambda count: None) -> 
 
 
 def link(target: Path, path: Path) -> None:
-    """Make `path` the file `target`, whatever it was before: by a link if the system allows it, else by a copy."""
+    """Make `path` the file `target`, by a link if the system allows it, else by a copy."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     part.unlink(missing_ok=True)

@@ -161,7 +161,7 @@ class _Bottleneck(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Makes one vector of a map: what its mean attends to, in itself and the map."""
+    """Pools a map into one vector: the attention of the map's mean to itself and the map."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

@@ -113,7 +113,10 @@ class Learned:
             return float(self._networks[metric](*map(self._tensor, pictures)))
 
     def features(self, pixels: Pixels) -> fid.Features | None:
-        """Return what FID compares of a picture; None where FID was not asked for. Raises PictureError, as `value`."""
+        """Return the features that FID compares of a picture; None if FID is not asked for.
+
+        Raises PictureError, as `value`.
+        """
         if (network := self._networks.get("fid")) is None:
             return None
         with _computing():
@@ -139,7 +142,7 @@ def _computing() -> Iterator[None]:
 
 
 def checksums_of(metrics: Iterable[str], weights: Path) -> dict[str, str]:
-    """Return the sha256 of the files of `metrics` by their names: what was remembered of verified ones, else read."""
+    """Return the sha256 of the files of `metrics` by name, remembered from their verification or read now."""
     shelf = Shelf(weights)
     files = shelf.memory().files
     found = {}

@@ -56,7 +56,7 @@ class Maniqa(nn.Module):
         )
 
     def forward(self, result: Tensor) -> Tensor:
-        """Return the quality of [1, 3, H, W], RGB in [0, 1]: the weighted mean of the scores of all crops' patches."""
+        """Return the quality of [1, 3, H, W], RGB in [0, 1]: the weighted mean over all crops."""
         scores, weights = [], []
         for crop in _crops(result * 2 - 1, self.side):  # one at a time: 20 would take gigabytes
             features = self._features(crop)

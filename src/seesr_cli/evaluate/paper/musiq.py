@@ -76,7 +76,7 @@ class _Encoder(nn.Module):
         self.transformer = nn.ModuleDict({f"encoderblock_{number}": _Block(sizes) for number in range(sizes.layers)})
 
     def placed(self, features: Tensor, rows: int, columns: int, scale: int) -> Tensor:
-        """Return the features of rows x columns patches with what tells their place and the picture's scale."""
+        """Return the features of rows x columns patches with embeddings of place and scale."""
         down, across = (_hashed(count, features.device) for count in (rows, columns))
         places = (down[:, None] * GRID + across).flatten()
         return features + self.posembed_input["position_emb"][0, places] + self.scaleembed_input["scale_emb"][scale]
