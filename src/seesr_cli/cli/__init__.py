@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import SeesrError
-from . import evaluate, tags, train, upscale, weights
+from . import demo, evaluate, tags, train, upscale, weights
 from .config import Command, Group
 
 INTERRUPTED = 130
@@ -64,6 +64,11 @@ EVALUATE_EXAMPLES = """\
   seesr evaluate restored/ --reference originals/ --metrics fast,paper --out measured.json
   seesr evaluate restored/ --reference originals/ --against others/ --csv worst-first.csv"""
 app.command(no_args_is_help=True, epilog=EVALUATE_EXAMPLES, cls=Command)(evaluate.evaluate)
+DEMO_EXAMPLES = """\
+[bold]Examples[/bold]
+  seesr demo --open
+  seesr demo --model miniature --port 8000"""
+app.command(epilog=DEMO_EXAMPLES, cls=Command)(demo.demo)
 app.add_typer(weights.app)
 app.add_typer(train.app)
 
