@@ -1,4 +1,4 @@
-"""What a folder of results remembers: which pictures are done, from what, and who is at work on which.
+"""The journal of a folder of results: the pictures that are done, their origin, and the runs at work.
 
 A result gets its name in three steps: its part file is complete; a line here tells of it; the part is renamed. Whatever
 moment a run is ended at, the line is there before the file, so a file that no line tells of is somebody else's.
@@ -24,7 +24,7 @@ State = Literal["absent", "done", "stale", "other", "edited", "foreign"]
 
 
 class Found(NamedTuple):
-    """What is at the path of a result, and the line that tells how it was made, or what was there last."""
+    """The state of a result's path, with the last line about it."""
 
     state: State
     line: "Line | None" = None
@@ -53,7 +53,7 @@ class Journal:
 
     @classmethod
     def open(cls, folder: Path, alone: bool = False) -> Self:
-        """Return the journal of `folder` as it is now, empty where there is none; nothing is written, no folder made.
+        """Return the present journal of `folder`, empty if there is no file; nothing is written, no folder made.
 
         Lines that are damaged or of a later version are passed over, and `notes` says how many. A line that was cut
         short tells of a picture that had no name yet when its run was killed; `notes` says so of a last line alone.
@@ -88,7 +88,7 @@ class Journal:
         self._writer.close()
 
     def find(self, target: Path, key: Key, source: Path | None = None) -> Found:
-        """Return what is at `target`, to somebody who wants the result of `key` there. Writes nothing.
+        """Return the state of `target` for a run that wants the result of `key` there. Writes nothing.
 
         source: the picture that it is to be made from; None: a stream, which is known by its contents alone.
 
@@ -160,7 +160,7 @@ class Journal:
             return Made(portable(path))
 
     def made_meanwhile(self, target: Path) -> bool:
-        """Return whether a result was recorded at `target` since the journal was opened, by whatever process."""
+        """Return whether any process recorded a result at `target` since the journal was opened."""
         self._read()
         return self._since is not None and self._name(target) in self._since
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: each is there whole or not at all, and the newest whole one is where a run goes on.
+"""Checkpoints of a run, each there whole or not at all; a run goes on from the newest one.
 
     RUN/step-00001000/   learnt/*.safetensors   average/*.safetensors   optimiser.pt   state.json
 
@@ -23,7 +23,10 @@ STATE = "state.json"
 
 
 class Checkpoint(NamedTuple):
-    """What a run goes on from. state: step, samples, digests, recipe, versions and how the devices were used."""
+    """The state from which a run goes on.
+
+    state: step, samples, digests, recipe, versions and how the devices were used.
+    """
 
     state: dict[str, Any]
     learnt: Files
@@ -92,7 +95,7 @@ def write(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
 
 def sweep(run: Path) -> None:
-    """Delete what a killed run left half written."""
+    """Delete the unfinished checkpoints that a killed run left."""
     for part in run.glob("step-*.part"):
         shutil.rmtree(part, ignore_errors=True)
 

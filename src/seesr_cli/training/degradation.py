@@ -165,7 +165,7 @@ STRENGTHS: dict[Strength, Degradation] = {
 
 
 def degrade(pixels: Tensor, degradation: Degradation, generator: torch.Generator) -> Tensor:
-    """Return a degraded [3, H/scale, W/scale] picture, in whole 255ths, of a clean [3, H, W] one; both RGB in [0, 1].
+    """Return a degraded [3, H/scale, W/scale] picture, in whole 255ths, of a clean [3, H, W] one, both in [0, 1].
 
     H and W must be multiples of the scale (ValueError otherwise).
     """

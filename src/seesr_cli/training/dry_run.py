@@ -1,4 +1,4 @@
-"""What a run will take, before it is begun: parameters, memory a device, pictures a second and hours."""
+"""Forecast a run before it is begun: parameters, memory of a device, pictures a second and hours."""
 
 import sys
 import time
@@ -16,7 +16,11 @@ from .stages import build, counted
 
 
 class Forecast(NamedTuple):
-    """What a run will take. memory, free: bytes a device. hours: None where the machine was not asked for its speed."""
+    """The forecast of a run.
+
+    memory, free: bytes of a device.
+    hours: None if the speed of the machine was not measured.
+    """
 
     learning: int
     frozen: int
@@ -27,7 +31,10 @@ class Forecast(NamedTuple):
 
 
 def forecast(run: Run) -> Forecast:
-    """Return what a run will take, by one step on a few pictures. Raises ResourcesError where it cannot fit."""
+    """Return the forecast of a run, measured by one step on a few pictures.
+
+    Raises ResourcesError if the run cannot fit.
+    """
     recipe = run.recipe
     accelerator = devices(run)
     device = accelerator.device

@@ -43,7 +43,7 @@ FEW = 8
 
 
 class Run(NamedTuple):
-    """What a run is asked for. stop: asked after every step whether to end with a checkpoint."""
+    """The options of a run. stop: asked after every step whether to end with a checkpoint."""
 
     recipe: Recipe
     sources: tuple[Source, ...]
@@ -181,7 +181,7 @@ def train(run: Run) -> bool:
 
 
 class _Log:
-    """Lines of JSON, one a step, and the tracker's own where there is one; without a folder no line is written."""
+    """The log of a run: a JSON line for each step in its folder, and the tracker's log if there is one."""
 
     def __init__(self, folder: Path | None, accelerator: Accelerator) -> None:
         self._path = folder / LOG if folder else None
@@ -285,7 +285,10 @@ def _silent(event: Event) -> None:
 
 
 def devices(run: Run) -> Accelerator:
-    """Return what knows the devices. Raises UsageError for fp16 without a GPU, and for a tracker that is not there."""
+    """Return the accelerator, which knows the devices.
+
+    Raises UsageError for fp16 without a GPU, and for a tracker that is not there.
+    """
     precision, on_cpu = run.recipe.precision, run.device == "cpu" or not torch.cuda.is_available()
     if precision == "fp16" and on_cpu:
         raise UsageError("precision is fp16, and there is no GPU: use --set precision=fp32 or bf16.")

@@ -35,7 +35,7 @@ class Trial(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """What `seesr evaluate` measures of a result: psnr and ssim of Y, niqe, consistency in dB, drift in 255ths.
+    """The metrics of a result: psnr and ssim of Y, niqe, consistency in dB, drift in 255ths.
 
     niqe is None where the square is too small for it.
     """
@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
     methods: dict[str, Quality]
 
     def gain(self, method: str) -> float:
-        """Return the PSNR of `method` over that of bicubic enlargement, in dB."""
+        """Return the PSNR of `method` minus the PSNR of bicubic enlargement, in dB."""
         return self.methods[method].psnr - self.methods["bicubic"].psnr
 
 

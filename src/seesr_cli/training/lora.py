@@ -47,7 +47,7 @@ def put_on(tagger: Tagger, rank: int, alpha: float, seed: int) -> list[nn.Parame
 
 
 def published(tagger: Tagger) -> dict[str, Tensor]:
-    """Return the updates on `tagger` by DAPE's published names: what `keys.fold_lora` folds.
+    """Return the updates on `tagger` by DAPE's published names, as `keys.fold_lora` takes them.
 
     A Swin `qkv` has one A [2·rank, dim] and one B [2·dim, rank], query first; the head's have A and B each. The
     published file also holds updates of a captioner; where it shares the head's weights they are zeros here.

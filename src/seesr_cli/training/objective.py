@@ -1,4 +1,4 @@
-"""What a denoiser is asked for, and how its answer is judged: the loss as a choice.
+"""The objective of a denoiser: its target, and the loss as a choice.
 
 With signal s = sqrt(kept) and noise level n = sqrt(1 - kept), a noisy latent is s·clean + n·noise. A network may be
 asked for the noise (DDPM, arXiv 2006.11239), the velocity s·noise - n·clean (arXiv 2202.00512) or the clean latent.
@@ -56,7 +56,7 @@ class Denoiser(nn.Module):
         self.text = text
 
     def forward(self, latent: Tensor, timestep: Tensor, prompt: Tensor, tokens: Tensor, frame: Tensor) -> Tensor:
-        """Return what the network predicts for a noisy latent [B, C, h, w].
+        """Return the network's prediction for a noisy latent [B, C, h, w].
 
         timestep: [B]. prompt: token ids [B, 77] where there is a text tower, else embeddings [B, 77, width]. tokens:
         [B, cells, width]. frame: [B, 3, H, W], RGB in [0, 1].
@@ -83,7 +83,7 @@ def add_noise(latent: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
 
 
 def target(objective: Objective, clean: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
-    """Return what the network is asked for; the arguments are those of `add_noise`."""
+    """Return the target of the network; the arguments are those of `add_noise`."""
     share = kept[:, None, None, None]
     match objective.prediction:
         case "epsilon":
@@ -107,7 +107,7 @@ def clean_latent(objective: Objective, predicted: Tensor, noisy: Tensor, kept: T
 
 
 def weights(objective: Objective, kept: Tensor) -> Tensor:
-    """Return each picture's weight [B] in the squared error of what is predicted."""
+    """Return each picture's weight [B] in the squared error of the prediction."""
     if objective.weighting != "min-snr":
         return torch.ones_like(kept)
     ratio = kept / (1 - kept)
@@ -146,7 +146,7 @@ def image_attention(unet: UNet2DConditionModel) -> Iterator[nn.Parameter]:
 
 
 def choose(denoiser: Denoiser, learns: Learns) -> list[nn.Parameter]:
-    """Freeze all of `denoiser` but what `learns` names, and return the parameters that train."""
+    """Freeze all of `denoiser` except the parts that `learns` names, and return their parameters."""
     denoiser.requires_grad_(False)
     parts: list[nn.Parameter] = [*denoiser.controlnet.parameters()]
     parts += image_attention(denoiser.unet) if learns == "published" else denoiser.unet.parameters()

@@ -1,4 +1,4 @@
-"""What every stage of training shares: a learning rate that rises and falls, and weights averaged over steps."""
+"""Learning rates that rise and fall, and weights averaged over steps, for every stage of training."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 
 def rate(progress: float, warm: float = 0.03, floor: float = 0.02) -> float:
-    """Return the factor of the learning rate at `progress` in [0, 1]: a linear rise over `warm`, then half a cosine
-    to `floor`."""
+    """Return the factor of the learning rate: a linear rise over `warm`, then half a cosine to `floor`.
+
+    progress: in [0, 1].
+    """
     if progress < warm:
         return max(progress / warm, 0.01)
     along = min((progress - warm) / (1 - warm), 1.0)

@@ -1,4 +1,4 @@
-"""A run's page: one HTML file with the loss, what was validated and strips of pictures; it needs no other file."""
+"""Write a run's page: one HTML file with the loss, the validation and strips of pictures."""
 
 import base64
 import json

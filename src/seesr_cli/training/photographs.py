@@ -29,7 +29,7 @@ class Split(NamedTuple):
 
 
 def read(folder: Path) -> tuple[Photograph, ...]:
-    """Return the pictures of `folder`, sorted by name, as RGB; raises FileNotFoundError when there is none."""
+    """Return the pictures of `folder`, sorted by name, as RGB; raises FileNotFoundError if there are no pictures."""
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
     if not paths:
         raise FileNotFoundError(f"No picture in {folder}.")

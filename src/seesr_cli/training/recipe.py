@@ -1,4 +1,4 @@
-"""A recipe: every number of a training run, from a TOML file and `--set key=value`; the files stand beside the code."""
+"""Read a recipe: every number of a training run, from a TOML file and `--set key=value`."""
 
 import json
 import tomllib
@@ -89,7 +89,7 @@ class Recipe:
         return json.loads(json.dumps(asdict(self)))
 
     def digest(self) -> str:
-        """Return a digest of what decides which weights come out; keys in `FREE` are not in it."""
+        """Return a digest of all keys that decide the weights, which those in `FREE` do not."""
         bound = {name: value for name, value in self.as_json().items() if name not in FREE}
         return blake2b(json.dumps(bound, sort_keys=True).encode(), digest_size=16).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The SeeSR stage on pairs in memory: ControlNet and UNet learn to turn a degraded picture's latent into a clean one.
+"""Train the SeeSR stage on pairs in memory: ControlNet and UNet learn to restore latents.
 
 `Training` is one loop with the loss as a choice: `Denoising` is the published one, of a model of several steps, with
 whatever part of the networks `learns` names. `OneStep` is that of the miniature: everything learns on the very step
@@ -23,7 +23,10 @@ from .photographs import draw, unit
 
 
 class Networks(NamedTuple):
-    """What takes part. kept: cumulative product of (1 - beta), [number of training timesteps], as the scheduler's."""
+    """The networks of the stage.
+
+    kept: cumulative product of (1 - beta), [number of training timesteps], as the scheduler's.
+    """
 
     vae: AutoencoderKL
     text: CLIPTextModel
@@ -33,7 +36,7 @@ class Networks(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A clean picture, its degraded self, and what is computed from them once.
+    """A clean picture, its degraded self, and the tensors that are computed from them once.
 
     clean: [3, H, W] uint8. degraded: [3, H/scale, W/scale] uint8; frame: the same enlarged to the clean size, uint8.
     goal, start: the latents of clean and frame, [C, H/f, W/f], scaled: means of their posteriors. deviation: of the
@@ -65,7 +68,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Denoising:
-    """A training of several steps by the error of what is predicted; the defaults are the published ones.
+    """A training of several steps by the error of predictions; the defaults are the published ones.
 
     steps: of the optimiser. batch: pictures a step. crop: side of a square, pixels. lr: learning rate; warm and floor:
     shares of the steps and of the rate for a rise and a fall by half a cosine, None for a constant rate.
@@ -93,8 +96,9 @@ class Denoising:
 
 @dataclass(frozen=True)
 class OneStep:
-    """The training of a miniature. Networks and text tower train together, the decoder joins after `alone` of the
-    steps.
+    """The training of a miniature.
+
+    Networks and text tower train together, the decoder joins after `alone` of the steps.
 
     any_step: share of batches at a random timestep of the clean latent's diffusion (the others: the first step from the
     degraded latent). latent: weight of the latent's L1 beside the decoded picture's error. decoder_lr: the decoder's
@@ -200,7 +204,7 @@ def batches(
 def denoising_loss(
     denoiser: nn.Module, batch: Batch, kept: Tensor, objective: Objective, generator: torch.Generator
 ) -> Tensor:
-    """Return the error of what `denoiser` predicts of the clean latents, each at a timestep of its own.
+    """Return the error of the predictions of `denoiser` for clean latents, each at its own timestep.
 
     kept: as `Networks.kept`. Chance is drawn on the CPU, whatever the batch's device.
     """

@@ -1,4 +1,4 @@
-"""Sample n of a stage, as a function of (seed, n): what the loader's workers make."""
+"""Make sample n of a stage, as a function of (seed, n), in the loader's workers."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,7 +40,7 @@ class Cut(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """What is drawn for a sample besides its picture: timestep, dropouts, noise and posterior's noise [C, h, w]."""
+    """The random numbers of a sample besides its picture: timestep, dropouts, noise and posterior's noise [C, h, w]."""
 
     timestep: int
     untagged: bool
@@ -50,8 +50,11 @@ class Draws(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One sample, or a stack of them. n: its number. clean, degraded: RGB in [0, 1]; where degrading is the device's,
-    degraded is empty. The rest as `Draws`; skipped: names of pictures that could not be used for it."""
+    """One sample, or a stack of them.
+
+    n: its number. clean, degraded: RGB in [0, 1]; where degrading is the device's, degraded is empty. The rest as
+    `Draws`; skipped: names of pictures that could not be used for it.
+    """
 
     n: Tensor
     clean: Tensor
@@ -193,7 +196,7 @@ def tagger_input(pictures: Tensor, side: int, published: bool) -> Tensor:
 
 
 class _Numbers(Sampler[list[int]]):
-    """The numbers that one rank's micro-batches take, for ever: rank r of w takes n = r, r + w, r + 2·w …"""
+    """The endless numbers of the samples of one rank: rank r of w takes r, r + w, r + 2·w …"""
 
     def __init__(self, first: int, rank: int, world: int, micro: int) -> None:
         self._first, self._rank, self._world, self._micro = first, rank, world, micro
@@ -221,7 +224,7 @@ def stack(samples: list[Sample]) -> Sample:
 
 
 def load(samples: Samples, first: int, rank: int, world: int, micro: int, workers: int) -> Iterator[Sample]:
-    """Yield this rank's micro-batches from sample `first` on; `workers` processes make them ahead, 0 for none."""
+    """Yield this rank's micro-batches from sample `first` on, made ahead by `workers` processes, or here for 0."""
     numbers = _Numbers(first, rank, world, micro)
     loader = DataLoader(
         samples,

@@ -40,7 +40,7 @@ class Source(NamedTuple):
 
 
 def find(given: Sequence[str]) -> tuple[Source, ...]:
-    """Return the pictures of folders (with all below them), of tar shards, and of lists with a name a line, sorted.
+    """Return the pictures of folders (with subfolders), of tar shards, and of lists of names, sorted.
 
     Raises UsageError for what is none of these, and where there is no picture at all.
     """

@@ -1,4 +1,4 @@
-"""The two stages as the engine sees them: what learns, the loss of a sample, and the files that come out."""
+"""The two stages as the engine sees them: learnt weights, loss of a sample, and exported files."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ class Loss(NamedTuple):
 
 
 class SeesrStage:
-    """ControlNet and UNet, and what is frozen beside them.
+    """ControlNet and UNet, with the frozen networks beside them.
 
     weights: the folder in the layout of `recipe.model`. device: where all of it works.
     """
@@ -145,7 +145,7 @@ class SeesrStage:
         return ids if self.module.text is not None else self.tower(ids).last_hidden_state.float()
 
     def state(self) -> Files:
-        """Return what has been learnt, by published names."""
+        """Return the learnt weights, by published names."""
         named = {
             "unet": keys.published(_learnt(self.module.unet)),
             "controlnet": keys.published(_learnt(self.module.controlnet)),
@@ -155,7 +155,7 @@ class SeesrStage:
         return named
 
     def take(self, files: Files) -> None:
-        """Put what has been learnt back. Raises UsageError for the files of another run."""
+        """Load learnt weights. Raises UsageError for the files of another run."""
         _put(self.module.unet, keys.grafted(files["unet"]))
         _put(self.module.controlnet, keys.grafted(files["controlnet"]))
         if self.module.text is not None:
@@ -169,7 +169,7 @@ class SeesrStage:
         return Upscaler(reader, self.text_encoder, vae, sampler)
 
     def export(self, folder: Path) -> None:
-        """Write the networks into `folder` and link what else the weights folder holds: `--weights` takes it."""
+        """Write the networks into `folder`, and link the other files of the weights folder, for `--weights`."""
         unet, controlnet = self.module.unet.state_dict(), self.module.controlnet.state_dict()
         places = {self.model.unet: keys.published(unet), self.model.controlnet: keys.published(controlnet)}
         if self.module.text is not None:
@@ -226,13 +226,13 @@ class DapeStage:
         return Loss(total, {"agreement": float(both)})
 
     def state(self) -> Files:
-        """Return what has been learnt, by published names."""
+        """Return the learnt weights, by published names."""
         if self.recipe.learns == "all":
             return {"tagger": keys.published_tagger(_learnt(self.module))}
         return {"DAPE": lora.published(self.module)}
 
     def take(self, files: Files) -> None:
-        """Put what has been learnt back."""
+        """Load learnt weights."""
         if self.recipe.learns == "all":
             _put(self.module, keys.tagger(files["tagger"]))
         else:

@@ -71,7 +71,7 @@ class Layer(NamedTuple):
         return Box(top // factor, left // factor, -(-bottom // factor), -(-right // factor))
 
     def convolve(self, part: Tensor, box: Box, given: Size) -> Tensor:
-        """Return `box` of the output, without the kept input, for the activated `part` that `reads` names."""
+        """Return `box` of the output for the activated `part` that `reads` names, without the input kept aside."""
         (rows, columns), ((above, below), (before, after)) = self._spans(box, given)
         if self.doubles:
             origin = self.reads(box, given)

@@ -78,7 +78,7 @@ def plan(
 
 
 def sized(wanted: PullPlan) -> PullPlan:
-    """Return the plan with all sizes: for files without a published size the Hub is asked."""
+    """Return the plan with all sizes: for files without a published size the Hub is asked, if it answers."""
     files = []
     for file in wanted.files:
         if not file.bytes:
