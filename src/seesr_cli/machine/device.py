@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..catalogue import DEFAULT_MODEL
@@ -66,6 +67,15 @@ def choose(device: str = "auto", dtype: str = "auto", model: str = DEFAULT_MODEL
     if chosen.type == "cpu" and dtype == "fp16":
         raise UsageError("A CPU computes fp16 hundreds of times slower than fp32: use --dtype fp32 or bf16 there.")
     return Place(chosen, of_network(model, "others", chosen.type, dtype))
+
+
+def place_of(network: nn.Module) -> Place:
+    """Return the device of `network` and the precision of its first weights, which is that of the features it is given.
+
+    diffusers' properties of these names visit every module of a network, each time.
+    """
+    first = next(network.parameters())
+    return Place(first.device, first.dtype)
 
 
 def vae_place(place: Place) -> Place:

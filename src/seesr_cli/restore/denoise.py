@@ -10,7 +10,7 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from ..machine.device import Place, attention, layout, memory_kept
+from ..machine.device import Place, attention, layout, memory_kept, place_of
 from ..machine.graphs import Run, straight
 from ..models.graft import Conditioning, KeyValue, KVCache, kv_cache, repeated, spread
 from ..models.predict import noise as noise_in
@@ -72,7 +72,7 @@ def watched(
 
     budget: bytes of features kept, on the device of the networks.
     """
-    pictures = pictures.to(controlnet.device, controlnet.dtype, memory_format=_layout(controlnet, switches))
+    pictures = pictures.to(*place_of(controlnet), memory_format=_layout(controlnet, switches))
     kept: dict[tuple[int, ...], Tensor] = {}
 
     def see(tile: Tile) -> Tensor:
@@ -113,15 +113,16 @@ def controlled(
 
     if switches.constants:
         known = cache(torch.inference_mode()(known))
+    place, lie = place_of(unet), _layout(unet, switches)
 
     def predict(latent: Tensor, timestep: int, tiles: Tiles) -> Tensor:
         crops = torch.cat([tile.crop(latent) for tile in tiles])
-        crops = crops.to(unet.dtype, memory_format=_layout(unet, switches))
+        crops = crops.to(place.dtype, memory_format=lie)
         seen = view(tiles)
         if not switches.prefix:
             rows = len(conditioning.text) // len(latent) * len(crops)
             crops, seen = spread(crops, rows), spread(seen, rows)
-        time = torch.full((1,), timestep, device=unet.device)
+        time = torch.full((1,), timestep, device=place.device)
         by_controlnet, by_unet = known(len(tiles))
         places = [*by_controlnet, *by_unet]
 
@@ -131,14 +132,15 @@ def controlled(
             return noise_in(unet, crops, time, read, added)
 
         flat = tuple(tensor for digested in (by_controlnet, by_unet) for it in digested.values() for tensor in it)
-        with attention(unet.device) if switches.attention else nullcontext():
+        with attention(place.device) if switches.attention else nullcontext():
             return run(control, networks, (crops, time, seen, *flat)).float()
 
     return predict
 
 
 def _layout(network: UNet2DConditionModel | ControlNetModel, switches: Switches) -> torch.memory_format:
-    return layout(Place(network.device, precision(network))) if switches.channels_last else torch.contiguous_format
+    place = Place(place_of(network).device, precision(network))
+    return layout(place) if switches.channels_last else torch.contiguous_format
 
 
 def guided(predict: RowPredictor, guidance: float) -> TilePredictor:

@@ -9,7 +9,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from ..machine.device import memory_returned
+from ..machine.device import Place, memory_returned, place_of
 from ..machine.precision import of_vae
 from ..machine.share import ALONE, Share
 from ..sampling.noise import Noise
@@ -39,6 +39,11 @@ class VAE:
         self.factor: int = 2 ** (len(network.config.block_out_channels) - 1)
         self.channels: int = network.config.latent_channels
 
+    @property
+    def place(self) -> Place:
+        """The device and the precision of the network."""
+        return place_of(self.network)
+
     @torch.inference_mode()
     def encode(self, pixels: Tensor, noise: Noise, on_piece: OnPiece = lambda done, total: None) -> Tensor:
         """Return a sample of the latent of `pixels`: [1, channels, H/factor, W/factor], float32, scaled for the UNet.
@@ -48,7 +53,7 @@ class VAE:
         pixels: [1, 3, H, W], RGB in [0, 1], H and W multiples of `factor`.
         on_piece: told of the pieces, or of the blocks if the picture goes through whole.
         """
-        with memory_returned(self.network.device):
+        with memory_returned(self.place.device):
             posterior = self._posterior(pixels, on_piece)
         mean, deviation = posterior.mean.float(), posterior.std.float()
         return (mean + deviation * noise(mean.shape).to(mean.device)) * self.network.config.scaling_factor
@@ -62,12 +67,12 @@ class VAE:
 
         on_piece: as for `encode`.
         """
-        with memory_returned(self.network.device):
+        with memory_returned(self.place.device):
             return self._pixels(latent, on_piece)
 
     def decode_in_full_precision(self, latent: Tensor) -> Tensor:
         """Return the pixels as `decode` does, computed in float32 for any precision of the VAE."""
-        held = self.network.dtype
+        held = self.place.dtype
         try:
             self.network.float()
             return self.decode(latent)
@@ -80,14 +85,14 @@ class VAE:
         if budget >= LEAST_BUDGET:
             self.budget = budget
             return f"Memory ran out: the VAE works in pieces of at most {budget / 2**20:.0f} MiB from now on."
-        if self.network.device.type == "cpu":
+        if self.place.device.type == "cpu":
             return None
         self.budget = None
-        self.network.to("cpu", of_vae("cpu", self.network.dtype))  # a CPU has no arithmetic for fp16
+        self.network.to("cpu", of_vae("cpu", self.place.dtype))  # a CPU has no arithmetic for fp16
         return "Memory ran out: the VAE works on the CPU from now on."
 
     def _free(self) -> int:
-        return free(self.network.device, self._share)
+        return free(self.place.device, self._share)
 
     def working_memory(self, size: Size) -> int:
         """Return the most bytes that encoding and decoding a frame of `size`, (height, width), take at this budget.
@@ -95,7 +100,7 @@ class VAE:
         On the VAE's device, without weights and input, with the result if it is made there.
         """
         needs = [whole(course) if chosen is None else chosen.memory for course, chosen in self._both(size)]
-        result = 3 * size[0] * size[1] * torch.float32.itemsize if self.network.device.type == "cpu" else 0
+        result = 3 * size[0] * size[1] * torch.float32.itemsize if self.place.device.type == "cpu" else 0
         return max(needs) + BESIDES + result
 
     def whole(self, size: Size) -> bool:
@@ -111,9 +116,9 @@ class VAE:
         course, chosen = self._chosen(encoding(self.network), (pixels.shape[-2], pixels.shape[-1]))
         if chosen is None:
             with _blocks_told(self.network.encoder, on_piece):
-                return self.network.encode((2 * pixels - 1).to(self.network.device, self.network.dtype)).latent_dist
+                return self.network.encode((2 * pixels - 1).to(self.place.device, self.place.dtype)).latent_dist
         shape = (1, 2 * self.channels, *course.sizes[-1])
-        parameters = torch.empty(shape, dtype=self.network.dtype, device=self.network.device)
+        parameters = torch.empty(shape, dtype=self.place.dtype, device=self.place.device)
         run(course, chosen, lambda box: 2 * box.cut(pixels) - 1, lambda box, part: box.put(parameters, part), on_piece)
         return DiagonalGaussianDistribution(parameters)
 
@@ -121,7 +126,7 @@ class VAE:
         course, chosen = self._chosen(decoding(self.network), (latent.shape[-2], latent.shape[-1]))
         scale = self.network.config.scaling_factor
         if chosen is None:
-            unscaled = (latent / scale).to(self.network.device, self.network.dtype)
+            unscaled = (latent / scale).to(self.place.device, self.place.dtype)
             with _blocks_told(self.network.decoder, on_piece):
                 return self.network.decode(unscaled, return_dict=False)[0].float() / 2 + 0.5
         pixels = torch.empty(1, 3, *course.sizes[-1])
@@ -136,7 +141,7 @@ class VAE:
 
     def _chosen(self, steps: tuple[VAEStep, ...], size: Size) -> tuple[Course, Plan | None]:
         """Return the course of `steps` over a map of `size`, and its plan in pieces; None if it fits whole."""
-        course, device = Course.of(steps, size), self.network.device
+        course, device = Course.of(steps, size), self.place.device
         budget = self._free() if self.budget is None else self.budget
         return course, plan(course, budget, 0 if device.type == "cpu" else free(torch.device("cpu"), self._share))
 

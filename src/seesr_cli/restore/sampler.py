@@ -8,7 +8,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from ..errors import PictureError
-from ..machine.device import Place
+from ..machine.device import Place, place_of
 from ..machine.graphs import Graphs, straight
 from ..machine.out_of_memory import enduring
 from ..models.graft import Conditioning
@@ -81,7 +81,7 @@ class Sampler:
     @property
     def place(self) -> Place:
         """The device and the precision of the networks."""
-        return Place(self.unet.device, precision(self.unet))
+        return Place(place_of(self.unet).device, precision(self.unet))
 
     def schedule(self, settings: Settings) -> Schedule:
         """Return the schedule of a run with `settings`."""
@@ -180,7 +180,7 @@ class Sampler:
         if batch_size is None and pictures > 1:  # they were found to fit before there were any
             batch_size = pictures * laid.count
         most = self.limits.tiles_a_call(self.place, laid, rows, batch_size)
-        tiles = shared(laid, latent, self.unet.device)
+        tiles = shared(laid, latent, self.place.device)
         shares = portions(pictures, max(1, most // laid.count))
         predictors, calls = list[Predictor](), list[Call]()
         for share in shares:
@@ -195,7 +195,7 @@ class Sampler:
     def _tile_predictor(self, frames: Tensor, conditioning: Conditioning, settings: Settings) -> TilePredictor:
         """Return what predicts the noise in tiles of pictures that are in one call; parameters as for `predictor`."""
         view = watched(self.controlnet, frames, self._factor, self.switches)
-        recorded = self.switches.graphs and self.unet.device.type == "cuda"
+        recorded = self.switches.graphs and self.place.device.type == "cuda"
         run = self.graphs.expecting(settings.steps) if recorded else straight
 
         def under(conditioning: Conditioning) -> RowPredictor:
