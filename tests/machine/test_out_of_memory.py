@@ -17,7 +17,7 @@ from seesr_cli.restore.sampled import Wanted
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.settings import Settings
 
-QUICK = Settings(scale=2, steps=2, process_size=64)
+QUICK = Settings(scale=2, steps=2, guidance=1.0, process_size=64)
 
 
 @pytest.fixture(scope="module")

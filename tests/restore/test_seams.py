@@ -205,11 +205,13 @@ def upscaler() -> Upscaler:
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_diffusion_s_tiles_show_no_seam_and_one_tone(upscaler: Upscaler, name: str) -> None:
     given, settings = picture(name, 88), replace(MINIATURE.defaults, process_size=64)
+    prepared = upscaler.prepare(given, settings)
+    sampled = upscaler.sample(prepared, settings)
 
     def change(tile: int, overlap: int, colour: Colour) -> tuple[Tensor, list[Box]]:
         """Return it beside one pass, and the boxes between which shares change hands: in the middle of overlaps."""
         chosen = replace(settings, colour=colour)
-        whole = upscaler.upscale(given, chosen).pixels
+        whole = upscaler.develop(sampled.latent, prepared, chosen).pixels
         made = upscaler.upscale(given, replace(chosen, tile=tile, overlap=overlap)).pixels
         starts = sorted({part.left for part in cover((88, 88), tile, overlap)})
         edges = [0, *(4 * (first + tile + second) // 2 for first, second in pairwise(starts)), 352]
