@@ -1,9 +1,12 @@
 """Sizes and amounts of the miniature: everything `train.py` does is decided here."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from seesr_cli.training import photographs
 from seesr_cli.training.autoencoder import AutoencoderRecipe
 from seesr_cli.training.degradation import MILD, STRONG, Blur, Degradation, Noise, Resize, Ringing, Round
 from seesr_cli.training.restorer import OneStep
@@ -123,7 +126,60 @@ MIXTURE: tuple[tuple[float, Degradation], ...] = (
     (0.3, STRONG),
     (0.2, WIDER_STRONG),
 )
-"""What the restorer learns from: around the two kinds it is tried on, and wider."""
+"""What tagger and restorer learn from: around the two kinds they are tried on, and wider."""
+
+PHONE = Degradation(
+    sharpen=True,
+    rounds=(
+        Round(
+            Blur(size=13, probability=0.7, sinc=0.3, sigma=(0.2, 1.5)),
+            Resize(enlarge=0.0, shrink=0.0),
+            Noise(gaussian=0.7, sigma=(0.0, 10.0), poisson=(0.05, 0.6), grey=0.2),
+            jpeg=(75.0, 96.0),
+        ),
+    ),
+    ringing=Ringing(0.2, (7, 21), (math.pi / 3, math.pi)),
+    antialias=True,
+)
+"""A camera's: sharpened, denoised or not, a good JPEG."""
+SCAN = replace(
+    PHONE,
+    sharpen=False,
+    rounds=(
+        Round(
+            Blur(size=21, sinc=0.0, sigma=(2.0, 6.0)),
+            Resize(enlarge=0.0, shrink=0.0),
+            Noise(gaussian=0.8, sigma=(1.0, 12.0), poisson=(0.05, 0.6), grey=0.6),
+            jpeg=(85.0, 97.0),
+        ),
+    ),
+)
+"""Soft, grainy, hardly compressed."""
+WEB = replace(
+    PHONE,
+    rounds=(
+        Round(Blur(size=13, sigma=(0.2, 1.8)), Resize(factor=(0.4, 1.2)), Noise(sigma=(0.0, 6.0)), jpeg=(60.0, 95.0)),
+        Round(
+            Blur(size=7, probability=0.3, sigma=(0.2, 0.8)),
+            Resize(enlarge=0.0, shrink=0.0),
+            Noise(gaussian=1.0, sigma=(0.0, 2.0)),
+            jpeg=(25.0, 80.0),
+        ),
+    ),
+)
+"""Made smaller and compressed, twice."""
+SEEN: tuple[tuple[float, Degradation], ...] = (
+    (0.17, MILD),
+    (0.15, WIDER_MILD),
+    (0.08, UNFILTERED_MILD),
+    (0.22, STRONG),
+    (0.1, WIDER_STRONG),
+    (0.1, PHONE),
+    (0.05, SCAN),
+    (0.08, WEB),
+    (0.05, Degradation()),
+)
+"""For the imitation: the two kinds that a miniature is tried on, what people have, and the published one."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +207,14 @@ class Recipe:
     region: int = 432
     pairs: int = 700
     trials: int = 4
+
+
+def read_split(folders: Sequence[Path]) -> photographs.Split:
+    """Return the photographs of `folders`, parted as `photographs.split` parts each folder."""
+    parts = [photographs.split(photographs.read(folder)) for folder in folders]
+    return photographs.Split(
+        tuple(each for part in parts for each in part.training), tuple(each for part in parts for each in part.held_out)
+    )
 
 
 FULL = Recipe()
