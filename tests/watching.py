@@ -8,9 +8,12 @@ class Log:
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
+        self.nodes: list[str] = []
 
-    def started(self, source: Path, target: Path | None) -> None:
+    def started(self, source: Path, target: Path | None, node: str = "") -> None:
         self.told.append(("started", source.name))
+        if node:
+            self.nodes.append(node)
 
     def loading(self, what: str) -> None:
         self.told.append(("loading", what))

@@ -81,7 +81,7 @@ class Listener:
     def __init__(self, progress: gr.Progress, cancelled: threading.Event) -> None:
         self._progress, self._cancelled, self._steps = progress, cancelled, (0, 1)
 
-    def started(self, source: Path, target: Path | None) -> None:
+    def started(self, source: Path, target: Path | None, node: str = "") -> None:
         """Show that the picture is begun."""
         self._progress(0, desc="Reading")
 

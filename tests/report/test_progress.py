@@ -128,6 +128,23 @@ def test_the_run_s_line_counts_what_has_ended_and_several_at_work() -> None:
     assert lines(shown)[0].startswith("1/3 pictures, 1 at work · ")
 
 
+def test_every_node_of_a_cluster_has_its_line_and_the_run_its_pace(clock: Clock) -> None:
+    shown = Progress(Console(width=80, height=24, quiet=True), 9, 1)
+    for number, node in enumerate(("big-node", "small", "big-node")):
+        shown.started(Path(f"{number}.jpg"), f"{number}.jpg", None, node)
+    shown.hide()
+    shown.advanced(Path("1.jpg"), "decode", 1, 4)
+    clock.now = 30.0
+    shown.ended(Path("0.jpg"))
+    assert lines(shown) == [
+        "big-node  1 ended, 1 at work · 2.jpg: reading",
+        "small  0 ended, 1 at work · 1.jpg: decoding 25 %",
+        "1/9 pictures, 2 at work · 2 a minute",
+    ]
+    shown.ended(Path("1.jpg"))
+    assert lines(shown, width=40)[1] == "small  1 ended, 0 at work"
+
+
 def test_without_a_forecast_no_time_is_told() -> None:
     shown = Progress(Console(width=80, quiet=True), 1, 1)
     shown.started(SOURCE, NAME, None)

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -296,12 +297,34 @@ def test_a_second_run_in_a_folder_without_locks_is_refused_unless_it_is_alone(
     assert (tmp_path / JOURNAL).read_bytes().count(b"\n") == 2
 
 
+def test_a_result_that_a_lost_node_made_after_all_is_kept(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
+    each = job(draw(tmp_path / "a.png"))
+
+    class Lost(Journal):
+        """The journal of a node whose claim was given to another."""
+
+        @contextmanager
+        def claim(self, target: Path) -> Iterator[bool]:
+            yield True
+
+    class Slower(Log):
+        def advanced(self, source: Path, phase: str, done: int, total: int) -> None:
+            if phase == "decode" and not done:
+                lost = batch.run([each], Request(SEESR, QUICK), lambda: upscaler, lambda: WEIGHTS, log, None, Lost.open)
+                assert [outcome.state for outcome in lost] == ["done"]
+
+    (outcome,) = restore(upscaler, Slower(), each)
+    assert outcome.state == "skipped", outcome.message
+    assert outcome.kept_seconds
+    assert (tmp_path / JOURNAL).read_bytes().count(b"\n") == 1
+
+
 def test_overwriting_shares_its_work_with_another_process_too(tmp_path: Path, upscaler: Upscaler, log: Log) -> None:
     jobs = [job(draw(tmp_path / f"{name}.png")) for name in "ab"]
     restore(upscaler, log, *jobs)
 
     class Other(Log):
-        def started(self, source: Path, target: Path | None) -> None:
+        def started(self, source: Path, target: Path | None, node: str = "") -> None:
             if source.name == "b.png":
                 restore(upscaler, Log(), jobs[1], overwrite=True)
 

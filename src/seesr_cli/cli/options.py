@@ -342,6 +342,25 @@ Jobs = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="auto|HOST:PORT|local:N",
+        help="Work on all nodes of a Ray cluster (auto: the one that this machine is a node of), or with N pictures at "
+        "a time on one that is started here for this run. Needs the extra cluster. See docs/cluster.md.",
+        rich_help_panel=MODEL,
+    ),
+]
+Retries = Annotated[
+    int,
+    typer.Option(
+        "--retries",
+        min=0,
+        help="With --cluster: how often a picture is given out again after a node was lost that had it.",
+        rich_help_panel=MODEL,
+    ),
+]
 Alone = Annotated[
     bool,
     typer.Option(

@@ -15,6 +15,7 @@ from . import typed
 if TYPE_CHECKING:
     from ..forecast.estimate import Forecast
     from ..report.screen import Report
+    from ..run.cluster import Asked
     from ..run.foresee import JobForecast
     from ..run.inputs import InputFile
     from ..run.intent import Intent
@@ -91,11 +92,12 @@ def to_make(wanted: "Sequence[Intent]") -> "list[Job]":
 
 
 def tell_forecasts(
-    report: "Report", foreseen: "Sequence[JobForecast | Outcome]", wanted: "Sequence[Intent]"
+    report: "Report", foreseen: "Sequence[JobForecast | Outcome]", wanted: "Sequence[Intent]", fits_here: bool
 ) -> "dict[Path, Forecast]":
     """Report the forecasts, and return them by source. Raises ResourcesError if memory or disk is too small.
 
     wanted: in a dry run, what would be done about each picture.
+    fits_here: whether the pictures must fit into this machine.
     """
     from ..run.foresee import JobForecast
     from ..run.intent import MAKES_NOTHING
@@ -110,7 +112,7 @@ def tell_forecasts(
                 report.upscaled(outcome)
         report.plans(plans, wanted)
         report.total(plans, sum(each.words in MAKES_NOTHING for each in wanted))
-    if plans:
+    if plans and fits_here:
         from ..forecast.check import check
 
         check([(plan.job.source.path, plan.forecast) for plan in plans], plans[0].forecast.case.room)
@@ -120,7 +122,7 @@ def tell_forecasts(
 def restore(
     report: "Report",
     runs: Sequence[PlannedRun],
-    workers: Sequence[Worker],
+    workers: "Sequence[Worker] | Asked",
     weights: Path | None,
     forecasts: "dict[Path, Forecast]",
 ) -> "list[Outcome]":
@@ -136,12 +138,12 @@ def restore(
 def outcomes_of(
     report: "Report",
     runs: Sequence[PlannedRun],
-    workers: Sequence[Worker],
+    workers: "Sequence[Worker] | Asked",
     weights: Path | None,
     forecasts: "dict[Path, Forecast]",
 ) -> "Generator[Outcome]":
     """Yield the Outcomes of the pictures, restored in this process, or by several workers in other processes."""
-    from ..run import batch
+    from ..run import batch, cluster
     from ..run import workers as processes
     from ..run.afar import loader
     from ..weights import locate
@@ -152,11 +154,14 @@ def outcomes_of(
     def known() -> str:
         return fingerprint(request.model, locate(request.model, weights))
 
-    load = cache(loader(workers[0], request, weights))
+    load = None if isinstance(workers, cluster.Asked) else cache(loader(workers[0], request, weights))
     for run in runs:
-        if len(workers) > 1:
+        if isinstance(workers, cluster.Asked):
+            yield from cluster.run(run.jobs, run.request, workers, weights, known, report, forecasts)
+        elif len(workers) > 1:
             yield from processes.run(run.jobs, run.request, workers, weights, known, report, forecasts)
         else:
+            assert load is not None
             yield from batch.run(run.jobs, run.request, load, known, report, forecasts)
 
 

@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..settings import EXACT_SIZES, LEAST_TILE, MOST_BATCH, MOST_TILE, Preset, Settings, check_batch_size
 
 if TYPE_CHECKING:
+    from ..run.cluster import Asked
     from ..run.outputs import Job
 
 MOST_VARIANTS = 99
@@ -46,6 +47,25 @@ def device_names(device: str, devices: str | None) -> list[str]:
     if not all(names):
         raise UsageError(f"--devices {devices} is no list: give devices with commas between, as 0,1.")
     return [f"cuda:{name}" if name.isdecimal() else name for name in names]
+
+
+def cluster(text: str, retries: int, at_once: int, device: str, devices: str | None, output: str | None) -> "Asked":
+    """Return what --cluster asks for. Raises UsageError, also if Ray is not installed."""
+    from ..run.cluster import Asked, check_installed
+
+    check_installed()
+    if devices is not None or device not in ("auto", "cpu"):
+        raise UsageError("--cluster takes every GPU there is: leave out --devices, and --device unless it is cpu.")
+    if output is None or output == "-":
+        raise UsageError("--cluster needs a folder for the results that every node sees: name it with -o.")
+    kind, _, count = text.partition(":")
+    if kind == "local":
+        if not count.isdecimal() or int(count) < 1 or at_once != 1:
+            raise UsageError(f"--cluster {text} is not known: give local:2 for two pictures at a time, without --jobs.")
+        return Asked("", int(count), device, retries)
+    if text != "auto" and (not kind or not count.isdecimal()):
+        raise UsageError(f"--cluster {text} is not known: give auto, HOST:PORT as 10.0.0.1:6379, or local:2.")
+    return Asked(text, at_once, device, retries)
 
 
 def sizes_passed_over(context: typer.Context) -> set[str]:

@@ -57,6 +57,8 @@ def upscale(
     device: options.Device = "auto",
     devices: options.Devices = None,
     at_once: options.Jobs = 1,
+    cluster: options.Cluster = None,
+    retries: options.Retries = 2,
     alone: options.Alone = False,
     dtype: options.Precision = "auto",
     preset_name: options.PresetName = None,
@@ -92,8 +94,12 @@ def upscale(
         check_page(compare, overwrite)
     names = typed.device_names(device, devices)
     previewing.check_options(
-        preview, at, side, {"--compare": compare, "--check": check, "--keep-latents": keep_latents}
+        preview,
+        at,
+        side,
+        {"--compare": compare, "--check": check, "--keep-latents": keep_latents, "--cluster": cluster},
     )
+    asked = typed.cluster(cluster, retries, at_once, device, devices, output) if cluster is not None else None
     from ..machine.available import cores
     from ..report.screen import Report, announce
     from ..run.inputs import find, left_alone
@@ -124,7 +130,8 @@ def upscale(
         pending = runs.to_make(wanted) if dry_run else [job for job in jobs if overwrite or not is_there(job)]
     if pending and not dry_run:
         ensure(chosen, weights, yes, quiet)
-    workers = divide(names, 1 if preview else at_once, len(pictures), cores())
+    own = at_once if asked is None else 1 if asked.address else asked.actors
+    workers = divide(names, 1 if preview else own, len(pictures), cores())
 
     # 4. Forecast, restore and report.
     if pending and not quiet:
@@ -137,8 +144,9 @@ def upscale(
             raise typer.Exit(1 if report.failed else 0)
         for note in sources.notes:
             report.note(note)
-        forecasts = runs.tell_forecasts(report, foreseen, wanted)
-        outcomes = [] if dry_run else runs.restore(report, planned, workers, weights, forecasts)
+        fits_here = asked is None or not asked.address  # what other machines have is not known
+        forecasts = runs.tell_forecasts(report, foreseen, wanted, fits_here)
+        outcomes = [] if dry_run else runs.restore(report, planned, asked or workers, weights, forecasts)
         if several and not dry_run:
             runs.write_sheets(report, planned, pictures, output, name, seeds)
         if sources.strangers:

@@ -1,6 +1,7 @@
 """Show the progress of a run on a terminal: a line for the current picture and one for the run."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,16 +25,19 @@ _DOING = {"read": "reading", "encode": "encoding", "denoise": "denoising", "deco
 _BAR = 20
 _LEAST_NAME = 12
 _PER_SECOND = 4
+ROOM = 6
+"""Lines of the terminal that nodes of a cluster leave to others."""
 _TELLING = 0.02
 """Share of a phase after which its own pace tells more than the forecast."""
 
 
 @dataclass
 class _Picture:
-    """A picture in the making. done, total: of its phase. step, steps: of the denoising."""
+    """A picture in the making. node: of a cluster. done, total: of its phase. step, steps: of the denoising."""
 
     name: str
     weights: dict[str, float] | None
+    node: str = ""
     phase: str = "read"
     done: int = 0
     total: int = 0
@@ -103,15 +107,18 @@ class Progress:
         self._slower = 1.0
         self._pictures: dict[Path, _Picture] = {}
         self._waiting: dict[Path, list[float]] = {}  # one for each variant of a picture
+        self._nodes: Counter[str] = Counter()  # pictures that each node of a cluster has ended
         self._live: Live | None = None
 
     def planned(self, source: Path, forecast: "Forecast") -> None:
         """Count on the time that is forecast for a picture."""
         self._waiting.setdefault(source, []).append(forecast.total_seconds)
 
-    def started(self, source: Path, name: str, forecast: "Forecast | None") -> None:
-        """Show the picture `source`, under `name`."""
-        self._pictures[source] = _Picture(name, None if forecast is None else _weights(forecast))
+    def started(self, source: Path, name: str, forecast: "Forecast | None", node: str = "") -> None:
+        """Show the picture `source`, under `name`; on a cluster, with its node."""
+        self._pictures[source] = _Picture(name, None if forecast is None else _weights(forecast), node)
+        if node:
+            self._nodes[node] += 0
         self.show()
 
     def loading(self, what: str) -> None:
@@ -140,8 +147,11 @@ class Progress:
             self._waiting[source].pop()
         else:
             self._waiting.pop(source, None)
-        if (picture := self._pictures.pop(source, None)) is not None and picture.phase == PHASES[-1]:
-            self._slower = picture.slower()
+        if (picture := self._pictures.pop(source, None)) is not None:
+            if picture.phase == PHASES[-1]:
+                self._slower = picture.slower()
+            if picture.node:
+                self._nodes[picture.node] += 1
 
     def show(self) -> None:
         """Put the lines on the terminal, if they are not there."""
@@ -178,7 +188,8 @@ class Progress:
 
     def _lines(self) -> Group:
         lines = []
-        if self._pictures and self._at_once == 1:
+        lines += [self._of_node(node) for node in list(self._nodes)[: self._console.height - ROOM]]
+        if self._pictures and self._at_once == 1 and not self._nodes:
             # Of several that are sampled together the first one tells: they are at the same place.
             lines.append(self._of_picture(next(iter(self._pictures.values()))))
         if self._total > 1:
@@ -192,9 +203,20 @@ class Progress:
         bar = _bar(picture.share) + " " if room - _BAR - 1 >= _LEAST_NAME else ""
         return Text(f"{shortened(picture.name, max(_LEAST_NAME, room - len(bar)))}  {bar}{words}", no_wrap=True)
 
+    def _of_node(self, node: str) -> Text:
+        """Return the line of a node: what it has done, and how far it is with the first picture that it is at."""
+        at_work = [picture for picture in self._pictures.values() if picture.node == node]
+        words = f"{self._nodes[node]} ended, {len(at_work)} at work"
+        if at_work:
+            words += f" · {at_work[0].name}: {at_work[0].doing()}"
+        room = max(_LEAST_NAME, self._console.width // 3)
+        return Text(f"{shortened(node, room)}  {words}", no_wrap=True, overflow="ellipsis")
+
     def _of_run(self) -> Text:
-        at_work = f", {len(self._pictures)} at work" if self._at_once > 1 else ""
+        at_work = f", {len(self._pictures)} at work" if self._at_once > 1 or self._nodes else ""
         words = f"{self._ended}/{self._total} pictures{at_work}"
+        if self._nodes and self._ended:
+            words += f" · {60 * self._ended / (time.monotonic() - self._began):.3g} a minute"
         if (left := self._left()) is not None:
             words += f" · {duration(left, tenths=False)} left"
         return Text(words, no_wrap=True)
@@ -209,7 +231,8 @@ class Progress:
         waiting = sum(
             sum(seconds[1:] if source in self._pictures else seconds) for source, seconds in self._waiting.items()
         )
-        return (sum(begun) + slower * waiting) / max(1, min(self._at_once, len(self._waiting)))
+        at_once = max(self._at_once, len(self._pictures) if self._nodes else 1)
+        return (sum(begun) + slower * waiting) / max(1, min(at_once, len(self._waiting)))
 
 
 def _weights(forecast: "Forecast") -> dict[str, float]:

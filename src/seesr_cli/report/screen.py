@@ -65,6 +65,7 @@ class Report:
         self._planned: Counter[Path] = Counter()
         self._at_once, self._on_a_device = share or (1, 1)
         self._targets: dict[Path, Path | None] = {}
+        self._nodes: dict[Path, str] = {}  # machines of a cluster, by the pictures that they are at work on
         self._progress: Progress | None = None
         if not quiet and sys.stderr.isatty() and not self._console.is_dumb_terminal:
             self._progress = Progress(self._console, total, self._at_once)
@@ -170,12 +171,14 @@ class Report:
             f"at most {bytes_in_words(sum(forecast.disk for forecast in forecasts))} of disk."
         )
 
-    def started(self, source: Path, target: Path | None) -> None:
+    def started(self, source: Path, target: Path | None, node: str = "") -> None:
         """Tell that the picture `source` is taken up, to become `target`."""
-        self._event("started", source, target)
         self._targets[source] = target
+        if node:
+            self._nodes[source] = node
+        self._event("started", source, target)
         if self._progress is not None:
-            self._progress.started(source, printable(source.name), self._forecasts.get(source))
+            self._progress.started(source, printable(source.name), self._forecasts.get(source), printable(node))
 
     def loading(self, what: str) -> None:
         """Show that a model is being loaded."""
@@ -251,6 +254,8 @@ class Report:
         """Print what happened to a picture, for the machine that reads it."""
         if self._events:
             names = {"input": str(source), "output": None if target is None else str(target)}
+            if source in self._nodes:
+                names["node"] = self._nodes[source]
             _write(_ascii({"v": EVENTS, "event": event, **names, **(about or {})}))
 
     def _count(self, outcome: Outcome) -> None:
@@ -260,6 +265,7 @@ class Report:
         else:
             self._forecasts.pop(outcome.source, None)
         self._targets.pop(outcome.source, None)
+        self._nodes.pop(outcome.source, None)
         if self._progress is not None:
             self._progress.ended(outcome.source)
 

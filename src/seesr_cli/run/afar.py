@@ -47,7 +47,7 @@ class WatchAfar:
         self._pipe = pipe
         self._told = 0.0
 
-    def started(self, source: Path, target: Path | None) -> None:
+    def started(self, source: Path, target: Path | None, node: str = "") -> None:
         self._pipe.send(("started", source, target))
 
     def loading(self, what: str) -> None:

@@ -13,7 +13,7 @@ from ..files import cause, replacing
 from ..records import latents, provenance, sidecar
 from ..sizes import Sizes
 from .begin import InProgress
-from .outcome import Outcome, failed_outcome
+from .outcome import Outcome, failed_outcome, skipped_outcome
 from .outputs import Job
 from .session import Session
 
@@ -106,7 +106,10 @@ def _write(session: Session, begun: InProgress, result: _Result) -> Outcome:
     result = _write_sidecar(session, job, result)
     journal, key = session.journal(job), session.result_key(job, begun.tagged)
     # Asked once more: hours may have passed, and what a person put there meanwhile is theirs.
-    replaced = session.request.overwrite or session.find(job, job.target, begun.tagged).state == "stale"
+    found = session.find(job, job.target, begun.tagged)
+    if found.state == "done" and not session.request.overwrite:  # by a node that was out of reach, and not lost
+        return skipped_outcome(job, "done", result.notes, found.line.seconds if found.line else 0.0)
+    replaced = session.request.overwrite or found.state == "stale"
     with replacing(job.target, replaced) as file:
         notes = image.encode(file, result.picture, job.kind, quality)
         if session.request.keep_time and not job.source.stream:

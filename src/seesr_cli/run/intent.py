@@ -35,7 +35,7 @@ class Intent(NamedTuple):
 class _Nobody(Watch):
     """A listener that ignores everything."""
 
-    def started(self, source: Path, target: Path | None) -> None:
+    def started(self, source: Path, target: Path | None, node: str = "") -> None:
         return
 
     def loading(self, what: str) -> None:

@@ -56,8 +56,8 @@ class Watch(Protocol):
     Several pictures may be in progress at once.
     """
 
-    def started(self, source: Path, target: Path | None) -> None:
-        """The picture `source` is begun; its result goes to `target`."""
+    def started(self, source: Path, target: Path | None, node: str = "") -> None:
+        """The picture `source` is begun on the machine `node`, empty for this one; its result goes to `target`."""
 
     def loading(self, what: str) -> None:
         """Tell that the model `what` is being loaded, which takes a while."""

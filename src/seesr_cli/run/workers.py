@@ -9,22 +9,19 @@ threads would wait on each other.
 import multiprocessing
 import pickle
 import signal
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ResourcesError, WeightsMissing
-from ..files import sweep
 from ..machine.share import Worker
-from ..records.journal import Journal
 from .afar import work
-from .inputs import read_bytes
-from .outcome import Outcome, Watch, busy_outcome
+from .dispatch import Dispatch, Hand
+from .outcome import Outcome, Watch
 from .outputs import Job
 from .request import Request
 
@@ -36,13 +33,12 @@ PATIENCE = 10
 
 
 @dataclass
-class _Hand:
-    """A running worker. jobs: given to it and not finished. useful: whether it has finished any."""
+class _Process:
+    """A running worker, and what is given to it."""
 
     worker: Worker
     process: SpawnProcess
-    jobs: list[Job] = field(default_factory=list)
-    useful: bool = False
+    hand: Hand
 
 
 def run(
@@ -67,21 +63,21 @@ def run(
     with suppress(WeightsMissing):  # pictures that are done do not need them; for others `load` says so
         known = fingerprint()
         _prepare(request, workers, weights)
-    going = _Going(request, weights, known, watch, foreseen or {}, deque(jobs))
+    crew = _Crew(request, weights, known, Dispatch(jobs, request, watch, foreseen or {}))
     try:
         for worker in workers[: len(jobs)]:
-            going.start(worker)
-        while going.hands:
-            for pipe in wait(list(going.hands)):
+            crew.start(worker)
+        while crew.running:
+            for pipe in wait(list(crew.running)):
                 assert isinstance(pipe, Connection)
-                yield from going.hear(pipe)
-        if going.left:
+                yield from crew.hear(pipe)
+        if crew.dispatch.left:
             raise ResourcesError(
                 "Every process of this run was ended from outside before it had done a picture; there may be too "
                 "little memory for so many: use fewer --jobs."
             )
     finally:
-        going.stop()
+        crew.stop()
 
 
 def _prepare(request: Request, workers: Sequence[Worker], weights: Path | None) -> None:
@@ -94,35 +90,16 @@ def _prepare(request: Request, workers: Sequence[Worker], weights: Path | None) 
         convert.prepare(request.model, locate(request.model, weights), place)
 
 
-class _Going:
-    """The queue of a run, and its workers by the pipes to them."""
+class _Crew:
+    """The workers of a run by the pipes to them."""
 
-    def __init__(
-        self,
-        request: Request,
-        weights: Path | None,
-        fingerprint: str,
-        watch: Watch,
-        foreseen: "Mapping[Path, Forecast]",
-        queue: deque[Job],
-    ) -> None:
-        self._queue = queue
-        self._busy: deque[Job] = deque()  # that another run was at work on; tried once more when the queue is empty
-        self._claims: dict[Path, ExitStack] = {}  # by source, of what is given out
-        self._journals: dict[Path, Journal] = {}
-        self.hands: dict[Connection, _Hand] = {}
+    def __init__(self, request: Request, weights: Path | None, fingerprint: str, dispatch: Dispatch) -> None:
+        self.dispatch = dispatch
+        self.running: dict[Connection, _Process] = {}
         self._context = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
         self._request = request
         self._weights = weights
         self._fingerprint = fingerprint
-        self._watch = watch
-        self._foreseen = foreseen
-        self._noted: set[str] = set()
-
-    @property
-    def left(self) -> bool:
-        """Whether there are pictures that nobody is at work on."""
-        return bool(self._queue or self._busy)
 
     def start(self, worker: Worker) -> None:
         """Start one more worker."""
@@ -136,118 +113,46 @@ class _Going:
         finally:
             signal.signal(signal.SIGINT, before)
         there.close()
-        self.hands[here] = _Hand(worker, process)
+        self.running[here] = _Process(worker, process, Hand(here.send))
 
     def hear(self, pipe: Connection) -> Iterator[Outcome]:
-        """Handle the next message of a worker; yield its Outcome if it is one."""
-        hand = self.hands[pipe]
+        """Handle the next message of a worker; yield the Outcomes that follow from it."""
+        running = self.running[pipe]
         try:
-            kind, *told = pipe.recv()
+            message = pipe.recv()
         except (EOFError, OSError, pickle.UnpicklingError):  # OSError: ended in the middle of a message
-            yield from self._ended(pipe, hand)
-            return
-        match kind:
-            case "next":
-                yield from self._give(pipe, hand)
-            case "outcome":
-                outcome: Outcome = told[0]
-                hand.jobs = [job for job in hand.jobs if job.source.path != outcome.source]
-                hand.useful = True
-                self._claims.pop(outcome.source).close()
-                yield outcome
-            case "line":
-                folder, text = told
-                self._journals[folder].keep(text)
-                self._tell_notes()
-                with suppress(ConnectionError):
-                    pipe.send("go")
-            case "error":
-                raise told[0]
-            case "note":
-                self._note(told[0])
-            case _:
-                getattr(self._watch, kind)(*told)
+            yield from self._ended(pipe, running)
+        else:
+            yield from self.dispatch.hear(running.hand, message)
 
     def stop(self) -> None:
         """End all workers, delete their part files, and close the journals."""
-        for hand in self.hands.values():
-            hand.process.terminate()
-        for hand in self.hands.values():
-            hand.process.join(PATIENCE)
-            hand.process.kill()
-            hand.process.join()
-        for folder in {job.target.parent for hand in self.hands.values() for job in hand.jobs if job.target}:
-            sweep(folder)
-        for claim in self._claims.values():
-            claim.close()
-        for journal in self._journals.values():
-            journal.close()
+        for running in self.running.values():
+            running.process.terminate()
+        for running in self.running.values():
+            running.process.join(PATIENCE)
+            running.process.kill()
+            running.process.join()
+        self.dispatch.close([running.hand for running in self.running.values()])
 
-    def _give(self, pipe: Connection, hand: _Hand) -> Iterator[Outcome]:
-        """Give the worker its next picture; yield the Outcomes of pictures that another run is still at work on."""
-        job = None
-        while job is None and (self._queue or self._busy):
-            again = not self._queue
-            job = self._busy.popleft() if again else self._queue.popleft()
-            if not self._claimed(job):
-                if again:
-                    yield busy_outcome(job)
-                else:
-                    self._busy.append(job)
-                job = None
-        if job is not None:
-            hand.jobs.append(job)
-            if job.source.stream:  # a worker has no stdin, and no pipe that was opened here
-                job = replace(job, source=job.source._replace(content=read_bytes(job.source)))
-        with suppress(ConnectionError):  # it has ended: `_ended` sees to its jobs when its pipe is read
-            pipe.send(job and (job, self._foreseen.get(job.source.path)))
-
-    def _claimed(self, job: Job) -> bool:
-        """Claim the path of the job's result, and return whether that could be done."""
-        assert job.folder is not None  # what goes to stdout is one picture
-        assert job.target is not None
-        if job.folder not in self._journals:
-            self._journals[job.folder] = Journal.open(job.folder, self._request.alone)
-        with ExitStack() as claim:
-            mine = claim.enter_context(self._journals[job.folder].claim(job.target))
-            self._tell_notes()
-            if mine:
-                self._claims[job.source.path] = claim.pop_all()
-        return mine
-
-    def _tell_notes(self) -> None:
-        for journal in self._journals.values():
-            for note in journal.notes:
-                self._note(note)
-
-    def _note(self, text: str) -> None:
-        """Tell a sentence once: every worker reads the same journals."""
-        if text not in self._noted:
-            self._noted.add(text)
-            self._watch.note(text)
-
-    def _ended(self, pipe: Connection, hand: _Hand) -> Iterator[Outcome]:
+    def _ended(self, pipe: Connection, running: _Process) -> Iterator[Outcome]:
         """Close a worker that has ended; yield failures of the jobs that it leaves, and start another if needed."""
-        del self.hands[pipe]
+        del self.running[pipe]
         pipe.close()
-        hand.process.join()
-        if hand.process.exitcode == 0:
+        running.process.join()
+        if running.process.exitcode == 0:
             return
-        for job in hand.jobs:
-            self._claims.pop(job.source.path).close()
-            yield Outcome(job.source.path, "failed", 0.0, job.target, _lost(job, hand.process.exitcode))
-        for folder in {job.target.parent for job in hand.jobs if job.target}:
-            sweep(folder)
-        if hand.useful and self.left:
-            self.start(hand.worker)
+        yield from self.dispatch.lost(running.hand, _lost(running.process.exitcode))
+        if running.hand.useful and self.dispatch.left:
+            self.start(running.worker)
 
 
-def _lost(job: Job, code: int | None) -> str:
-    """Return the sentence for a picture whose worker ended with this exit code; a negative one is a signal."""
+def _lost(code: int | None) -> str:
+    """Return what is said of a picture whose worker ended with this exit code; a negative one is a signal."""
     how = f"exit code {code}"
     with suppress(ValueError, TypeError):
         how = signal.Signals(-code).name  # type: ignore[operator]
     return (
-        f"{job.source.path}: the process at work on it was ended from outside ({how}), as systems do that are short of "
-        "memory: run the same command again, with fewer --jobs if it is the memory."
+        f"the process at work on it was ended from outside ({how}), as systems do that are short of memory: run the "
+        "same command again, with fewer --jobs if it is the memory."
     )

@@ -1,0 +1,209 @@
+"""A run on a cluster is the run of one process, with more hands, and leaves nothing behind however it ends."""
+
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from seesr_cli.cli import main
+from seesr_cli.records.writer import JOURNAL
+
+QUICK = ("--model", "miniature", "--process-size", "64", "--device", "cpu")
+SLOW_STEPS = ("--steps", "40", "--guidance", "2")
+STARTING = 300
+"""Seconds in which a cluster must have begun, on a busy machine too."""
+
+with_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra cluster")
+
+
+def draw(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        Image.effect_noise((16, 12 + number % 8), 60).convert("RGB").save(folder / f"{number}.png")
+    return folder
+
+
+def refusal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *options: str) -> str:
+    """Return what the command says that refuses these options."""
+    monkeypatch.setattr(sys, "argv", ["seesr", "upscale", "in", *options, "--model", "miniature"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    return " ".join(capfd.readouterr().err.replace("│", " ").split())
+
+
+def test_without_the_extra_a_sentence_says_what_to_install(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(draw(tmp_path / "in", 1).parent)
+    monkeypatch.setattr("seesr_cli.run.cluster.find_spec", lambda name: None)
+    shown = refusal(capfd, monkeypatch, "-o", "out", "--cluster", "local:2")
+    assert shown == "Error: --cluster needs Ray, which is not installed: pip install 'seesr-cli[cluster]'."
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("-o", "out", "--cluster", "local:none"), "--cluster local:none is not known: give local:2"),
+        (("-o", "out", "--cluster", "here"), "--cluster here is not known: give auto, HOST:PORT"),
+        (("-o", "out", "--cluster", "ray://head:10001"), "--cluster ray://head:10001 is not known"),
+        (("-o", "out", "--cluster", "local:2", "--jobs", "2"), "without --jobs"),
+        (("-o", "out", "--cluster", "auto", "--devices", "0,1"), "leave out --devices"),
+        (("--cluster", "auto"), "name it with -o"),
+    ],
+)
+def test_a_cluster_that_cannot_be_meant_is_refused(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(draw(tmp_path / "in", 1).parent)
+    monkeypatch.setattr("seesr_cli.run.cluster.find_spec", lambda name: True)
+    assert sentence in refusal(capfd, monkeypatch, *options)
+
+
+# --- with Ray, a process of its own for each run -----------------------------------------------------------------
+
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Return a function that starts a command in a session of its own, as a terminal would; none outlives its test."""
+    started = []
+
+    def start(*arguments: str | Path) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "seesr_cli", "upscale", *QUICK, *map(str, arguments)]
+        pipe, settled = subprocess.PIPE, {**os.environ, "OMP_NUM_THREADS": "1"}
+        started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, env=settled, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def living(session: int) -> dict[int, str]:
+    """Return the commands of a session's processes that have not ended, by process."""
+    listed = subprocess.run(["ps", "-eo", "sid=,pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 3) for line in listed.splitlines()]
+    return {int(row[1]): row[3] for row in rows if row[0] == str(session) and row[2][0] != "Z" and row[3][0] != "["}
+
+
+def check_gone(session: int, seconds: float, kind: str = "") -> None:
+    """Check that no process of a session lives after so many seconds whose command begins with `kind`."""
+    limit = time.monotonic() + seconds
+    while left := [command for command in living(session).values() if command.startswith(kind)]:
+        assert time.monotonic() < limit, left
+        time.sleep(0.1)
+
+
+def events(process: "subprocess.Popen[bytes]", kind: str) -> Iterator[dict[str, Any]]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if (event := json.loads(line))["event"] == kind:
+            yield event
+
+
+def lines(folder: Path) -> Counter[str]:
+    return Counter(json.loads(line)["output"] for line in (folder / JOURNAL).read_text().splitlines() if line)
+
+
+def parts(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.suffix == ".part"]
+
+
+@with_ray
+@pytest.mark.slow
+def test_results_are_those_of_one_process_and_told_once_with_their_node(tmp_path: Path, start: Start) -> None:
+    folder = draw(tmp_path / "in", 5)
+    (folder / "9.png").write_text("Dear diary")
+    one = start(folder, "-o", tmp_path / "one")
+    assert one.communicate(timeout=STARTING)[0]
+    process = start(folder, "-o", tmp_path / "out", "--cluster", "local:2", "--json")
+    out, err = process.communicate(timeout=STARTING)
+    assert process.returncode == 1, err
+    check_gone(process.pid, 15)
+    told = [json.loads(line) for line in out.splitlines()]
+    assert Counter(event["event"] for event in told if event["event"] in ("finished", "failed")) == {
+        "finished": 5,
+        "failed": 1,
+    }
+    assert all(event["node"] for event in told if event["event"] in ("started", "step", "finished"))
+    for number in range(5):
+        name = f"{number}_x4.png"
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    assert lines(tmp_path / "out") == {f"{number}_x4.png": 1 for number in range(5)}
+    assert parts(tmp_path / "out") == []
+    assert b"Ray" not in err.replace(b"ray::", b"")
+
+
+@with_ray
+@pytest.mark.slow
+def test_an_actor_that_is_killed_in_the_middle_of_a_picture_costs_nothing(tmp_path: Path, start: Start) -> None:
+    process = start(draw(tmp_path / "in", 6), "-o", tmp_path / "out", "--cluster", "local:2", "--json", *SLOW_STEPS)
+    steps = events(process, "step")
+    first = next(event for event in steps if event["step"] == 3)
+    time.sleep(random.Random(1).uniform(0, 0.2))
+    victim = next(pid for pid, command in living(process.pid).items() if command.startswith("ray::Restorer"))
+    os.kill(victim, signal.SIGKILL)
+    _, err = process.communicate(timeout=STARTING)
+    assert process.returncode == 0, err
+    assert b"was lost (ActorDiedError): its pictures are given out again" in err, err
+    check_gone(process.pid, 15)
+    assert first["node"]
+    assert lines(tmp_path / "out") == {f"{number}_x4.png": 1 for number in range(6)}
+    assert len(list((tmp_path / "out").glob("*.png"))) == 6
+    assert parts(tmp_path / "out") == []
+
+
+@with_ray
+@pytest.mark.slow
+@pytest.mark.parametrize("whole_group", [True, False], ids=["from the terminal", "to the run alone"])
+def test_an_interrupted_run_reports_and_leaves_no_process(tmp_path: Path, start: Start, whole_group: bool) -> None:
+    process = start(draw(tmp_path / "in", 20), "-o", tmp_path / "out", "--cluster", "local:2", "--json", *SLOW_STEPS)
+    next(events(process, "finished"))
+    began = time.monotonic()
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    took = time.monotonic() - began
+    assert process.returncode == 130, err
+    assert b"Interrupted." in err
+    assert b"Traceback" not in err
+    check_gone(process.pid, 15)
+    assert parts(tmp_path / "out") == []
+    assert set(lines(tmp_path / "out").values()) == {1}
+    print(f"{took:.1f} s")
+
+
+@with_ray
+@pytest.mark.slow
+def test_nothing_outlives_a_run_that_is_killed_and_the_next_one_does_what_is_left(tmp_path: Path, start: Start) -> None:
+    folder = draw(tmp_path / "in", 4)
+    process = start(folder, "-o", tmp_path / "out", "--cluster", "local:2", "--json", *SLOW_STEPS)
+    next(events(process, "finished"))
+    process.kill()
+    process.communicate()
+    check_gone(process.pid, 15, "ray::Restorer")
+    check_gone(process.pid, 60)  # Ray's own look now and then whether anybody needs them
+    again = start(folder, "-o", tmp_path / "out", *SLOW_STEPS)
+    _, err = again.communicate(timeout=STARTING)
+    assert again.returncode == 0, err
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
+    assert lines(tmp_path / "out").keys() == {f"{number}_x4.png" for number in range(4)}
+    assert parts(tmp_path / "out") == []
