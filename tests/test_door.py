@@ -49,7 +49,7 @@ def test_the_page_s_lines_run(photo: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_a_path_a_picture_and_a_tensor_of_the_same_pixels_become_the_same(upscaler: Upscaler, photo: Path) -> None:
-    settings = replace(upscaler.settings, scale=2)
+    settings = replace(upscaler.settings, scale=2, process_size=64)
     lossless = photo.with_suffix(".png")
     Image.open(photo).convert("RGB").save(lossless)
     from_path = upscaler.upscale(lossless, settings)
@@ -63,14 +63,14 @@ def test_a_path_a_picture_and_a_tensor_of_the_same_pixels_become_the_same(upscal
 
 def test_alpha_goes_through(upscaler: Upscaler) -> None:
     given = torch.rand(4, 24, 24, generator=torch.Generator().manual_seed(0))
-    result = upscaler.upscale(given, replace(upscaler.settings, scale=2))
+    result = upscaler.upscale(given, replace(upscaler.settings, scale=2, process_size=64))
     assert result.alpha is not None
     assert result.alpha.shape == (1, 48, 48)
     assert result.pil().mode == "RGBA"
 
 
 def test_a_file_that_is_there_is_left_alone_unless_asked(upscaler: Upscaler, photo: Path, tmp_path: Path) -> None:
-    result = upscaler.upscale(photo, replace(upscaler.settings, scale=1))
+    result = upscaler.upscale(photo, replace(upscaler.settings, scale=1, process_size=64))
     with pytest.raises(OutputUnwritable, match="already there"):
         result.save(photo)
     with pytest.raises(UsageError, match="no suffix that is written"):
