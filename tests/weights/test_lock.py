@@ -46,9 +46,9 @@ def test_our_lock_has_every_file_that_loading_asks_for(model: object) -> None:
 
 def test_our_lock_vouches_for_all_but_the_author_s_networks_and_says_why_there() -> None:
     unknown = [file for file in lock.read().files if not file.sha256]
-    maniqa = [file for file in unknown if file.models == ("metrics",)]
-    assert [file.file for file in maniqa] == ["metrics/MANIQA_PIPAL-ae6d356b.pth"]
-    authors = [file for file in unknown if file not in maniqa]
+    authors = [file for file in unknown if "seesr" in file.models]
+    others = [file.file for file in unknown if file not in authors]
+    assert others == ["metrics/MANIQA_PIPAL-ae6d356b.pth", "testsets/StableSR_testsets.zip"]
     assert all(file.file.startswith(("seesr/unet/", "seesr/controlnet/")) for file in authors)
     assert all(file.unpinned and file.computed and file.sources[0].branch == "main" for file in authors)
     assert {file.tensors for file in unknown} == {"unet", "controlnet", ""}
