@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -157,3 +158,16 @@ def test_without_the_extra_there_is_one_sentence(
         main()
     assert ended.value.code == 2
     assert capfd.readouterr().err == "Error: The page needs the extra demo: pip install 'seesr-cli[demo]'.\n"
+
+
+def test_a_port_that_is_taken_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(sys, "argv", ["seesr", "demo", "--model", "miniature", "--port", str(port)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 2
+    sentence = f"Error: 127.0.0.1:{port} cannot be had (Address already in use): give another --port.\n"
+    assert capfd.readouterr().err == sentence

@@ -37,7 +37,8 @@ def demo(
     try:
         server = socket.create_server((listen, port))
     except OSError as error:
-        raise UsageError(f"{listen}:{port} cannot be had ({error.strerror}): give another --port.") from None
+        said = str(error.strerror).partition(" (")[0]  # behind it socket tells the address again
+        raise UsageError(f"{listen}:{port} cannot be had ({said}): give another --port.") from None
     chosen = MODELS[model or DEFAULT_MODEL]
     ensure(chosen, weights, yes, False)
     with uncollected():
