@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -11,13 +12,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from seesr_cli.catalogue import MINIATURE
 from seesr_cli.cli import main
 from seesr_cli.records.writer import JOURNAL
+from seesr_cli.run import cluster
+from seesr_cli.run.dispatch import Dispatch, Hand
+from seesr_cli.run.node import About
+from seesr_cli.run.request import Request
+from watching import Log
 
 QUICK = ("--model", "miniature", "--process-size", "64", "--device", "cpu")
 SLOW_STEPS = ("--steps", "40", "--guidance", "2")
@@ -73,6 +81,51 @@ def test_a_cluster_that_cannot_be_meant_is_refused(
     monkeypatch.chdir(draw(tmp_path / "in", 1).parent)
     monkeypatch.setattr("seesr_cli.run.cluster.find_spec", lambda name: True)
     assert sentence in refusal(capfd, monkeypatch, *options)
+
+
+class NodeLost(Exception):
+    """Stands for what Ray raises."""
+
+
+class NodeFailed(NodeLost):
+    """Stands for what Ray raises of an error on the node."""
+
+
+HERE = About("seesr 1 and torch 2", "f00d", "", True)
+
+
+@pytest.mark.parametrize(
+    ("about", "sentence"),
+    [
+        (HERE, ""),
+        (HERE._replace(versions="seesr 1 and torch 3"), "The node far has seesr 1 and torch 3, and this machine"),
+        (HERE._replace(fingerprint="beef"), "The node far has other weights than this machine"),
+        (HERE._replace(fingerprint="", missing="They are missing."), "They are missing."),
+        (HERE._replace(sees=False), "The node far does not see /shared/in and /shared/out: pictures and results"),
+        (NodeLost("gone"), r"The node far was lost before it began \(NodeLost\)."),
+        (
+            NodeFailed("x\nNo module named 'seesr_cli'"),
+            r"far cannot run seesr \(No module named 'seesr_cli'\)",
+        ),
+    ],
+)
+def test_what_a_node_lacks_is_told_with_its_name(about: About | Exception, sentence: str) -> None:
+    def get(answer: object) -> object:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    ray = SimpleNamespace(
+        get=get, remote=lambda actor: actor, exceptions=SimpleNamespace(RayError=NodeLost, RayTaskError=NodeFailed)
+    )
+    jobs = Dispatch([], Request(MINIATURE, MINIATURE.defaults), Log(), {})
+    places = {Path("/shared/in"): Path("/shared/in"), Path("/shared/out/.seesr-1"): Path("/shared/out")}
+    crew = cluster._Crew(ray, cluster.Asked("auto", 1), jobs._request, None, HERE.fingerprint, jobs, places)
+    crew._own = HERE
+    node = cluster._Node("1", "far", 1, 1, 0.0)
+    _, trouble = crew._about(cluster._Actor(node, None, Hand(print, "far"), about))
+    assert re.search(sentence, trouble)
+    assert node.checked is not bool(trouble)
 
 
 # --- with Ray, a process of its own for each run -----------------------------------------------------------------

@@ -312,7 +312,9 @@ class _Crew:
         try:
             about: About = self._ray.get(actor.awaited)
         except self._ray.exceptions.RayError as error:
-            return None, f"The node {name} cannot run seesr ({_first_line(error)}): install the same version there."
+            if "creation task" in str(error) or isinstance(error, self._ray.exceptions.RayTaskError):
+                return None, f"The node {name} cannot run seesr ({_first_line(error)}): install the same version there."
+            return None, f"The node {name} was lost before it began ({type(error).__name__})."
         if about.versions != self._own.versions:
             return about, (
                 f"The node {name} has {about.versions}, and this machine {self._own.versions}: install the same there."
