@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -283,9 +284,8 @@ class _Crew:
                 continue
             names = [node.name for node in self._nodes.values()]
             host = about["NodeManagerHostname"]
-            name = next(
-                each for each in (host, *(f"{host}-{number}" for number in range(2, 10**6))) if each not in names
-            )
+            known = chain([host], (f"{host}-{number}" for number in count(2)))
+            name = next(each for each in known if each not in names)
             slots = gpus if gpus and self._asked.address else self._asked.actors
             self._nodes[id] = _Node(id, name, slots, max(1, cpus // slots), min(1.0, gpus / slots))
 
