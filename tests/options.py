@@ -18,7 +18,7 @@ Made from the command line by `python tests/options.py`; `seesr COMMAND --help-a
 
 Every option of `upscale`, `tags` and `evaluate` can also stand in the environment (`--long-edge` is `SEESR_LONG_EDGE`),
 or in `seesr.toml` in the current folder or in your own configuration folder (`~/.config/seesr/` on Linux). Flags win
-over the environment, and the environment wins over the file:
+over the environment, and the environment wins over the file. `~` is your home folder everywhere:
 
     model = "miniature"          # for every command that has the option
 

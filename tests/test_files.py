@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from seesr_cli.errors import OutputUnwritable
-from seesr_cli.files import replacing, sweep
+from seesr_cli.files import as_spelled, cache_folder, home, replacing, sweep
 
 WRITER = """
 import sys
@@ -96,3 +96,34 @@ def test_a_drive_that_knows_no_fsync_takes_files_and_a_broken_one_does_not(
         with replacing(tmp_path / "a") as file:
             file.write(b"new")
         assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_a_name_is_found_whatever_the_spelling_of_its_accents(tmp_path: Path) -> None:
+    composed, apart = "\u00e9t\u00e9", "e\u0301te\u0301"
+    (tmp_path / apart).mkdir()
+    (tmp_path / apart / f"{apart}.txt").touch()
+    wanted = tmp_path / composed / f"{composed}.txt"
+    assert as_spelled(wanted).samefile(tmp_path / apart / f"{apart}.txt")
+    assert as_spelled(tmp_path / apart / f"{composed}.png") == tmp_path / apart / f"{composed}.png"
+    (tmp_path / composed).mkdir(exist_ok=True)
+    assert as_spelled(tmp_path / composed) == tmp_path / composed  # what has the very name goes first
+    assert as_spelled(Path("\udcff\u00e9")) == Path("\udcff\u00e9")
+
+
+def test_without_a_home_there_is_a_folder_of_the_process_and_none_called_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert home() is None
+    assert cache_folder().is_absolute()
+    assert cache_folder() == cache_folder()
+    assert names(tmp_path) == []
+
+
+def no_home() -> Path:
+    """As pathlib does for a user without an entry."""
+    raise RuntimeError("Could not determine home directory.")

@@ -4,8 +4,7 @@ From Python: `from seesr_cli import Upscaler, open_picture` (docs/python.md). No
 asked for.
 """
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers know it; `typing` itself takes longer to import than all that stands here
 if TYPE_CHECKING:
     from .door import Result, Settings, Upscaler, open_picture
 

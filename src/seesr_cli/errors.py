@@ -13,14 +13,19 @@
 Each is raised where its cause is known, and its message says what, where, and what to do next.
 """
 
+INTERRUPTED = 130
+"""The exit code after SIGINT or SIGTERM."""
+
 
 class SeesrError(Exception):
     """An expected failure: its message is one sentence for the person at the terminal.
 
     remedies: what to do next, a line each, where there are several ways.
+    in_full: whether the person at the terminal asked for tracebacks.
     """
 
     exit_code = 1
+    in_full = False
 
     def __init__(self, message: str, remedies: tuple[str, ...] = ()) -> None:
         super().__init__(message)

@@ -6,13 +6,14 @@ import os
 import secrets
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import OutputUnwritable
+from .errors import OutputUnwritable, UsageError
 
 if sys.platform != "win32":
     import fcntl
@@ -145,6 +146,43 @@ def unwritable(path: Path, error: OSError) -> str:
             return f"{path} cannot be written ({cause(error)}): choose another place with -o."
 
 
+def from_home(path: str, exact: bool = False) -> str:
+    """Return `path` with the home folder in the place of its `~`. Raises UsageError where there is no home.
+
+    exact: whether a file of that very name wins.
+    """
+    if not path.startswith("~") or (exact and os.path.lexists(path)):
+        return path
+    found = os.path.expanduser(path)  # noqa: PTH111 - pathlib drops the / at the end
+    if found == path and path.split("/")[0] == "~":
+        raise UsageError(f"{path} begins with your home folder, and this user has none: set HOME, or give all folders.")
+    return found
+
+
+def as_spelled(path: Path, listings: dict[Path, dict[str, str]] | None = None) -> Path:
+    """Return the path under which the folder holds `path`, whose accents may be written otherwise there.
+
+    A Mac writes an accent apart from its letter (NFD), others write both as one (NFC); to people, and in folders that
+    were copied, they are one name. What is there under neither is returned as it is. listings: of folders that were
+    looked through, to be kept between many questions.
+    """
+    if str(path).isascii() or path == path.parent or os.path.lexists(path):
+        return path
+    listings = {} if listings is None else listings
+    folder = as_spelled(path.parent, listings)
+    if folder not in listings:
+        names: list[str] = []
+        with suppress(OSError):
+            names = [path.name for path in folder.iterdir()]
+        listings[folder] = {composed(name): name for name in names if not name.isascii()}
+    return folder / listings[folder].get(composed(path.name), path.name)
+
+
+def composed(name: str) -> str:
+    """Return `name` in the one spelling of its accents that names are compared in."""
+    return unicodedata.normalize("NFC", name)
+
+
 def cause(error: BaseException) -> str:
     """Return the system's words for `error`, without numbers and names."""
     return getattr(error, "strerror", None) or str(error)
@@ -165,10 +203,15 @@ def cache_folder() -> Path:
 
 def _home() -> Path:
     """Return the person's home folder, or a folder of this process for a user that has no home."""
+    return home() or Path(_nowhere().name)
+
+
+def home() -> Path | None:
+    """Return the person's home folder; None for a user that has none, as in many containers."""
     try:
         return Path.home()
     except RuntimeError:
-        return Path(_nowhere().name)
+        return None
 
 
 @cache

@@ -165,3 +165,48 @@ def test_on_a_terminal_the_first_line_comes_before_torch_is_imported(tmp_path: P
     arguments = [command, str(tmp_path), "--model", "miniature"]
     subprocess.run([sys.executable, "-c", ENDING_AT_TORCH, *arguments], stderr=theirs, check=True)
     assert os.read(ours, 2**16).split(b"torch is imported")[0].strip() == b"Reading 2 pictures..."
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of Unix closes the streams")
+@pytest.mark.parametrize(
+    ("arguments", "closed", "code"),
+    [
+        *((["weights", "list"], closed, 0) for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-")),
+        *((["tags", "-"], closed, 2) for closed in ("<&-", "<&- >&-", "<&- >&- 2>&-")),
+    ],
+)
+def test_missing_streams_are_nobody_s_files(tmp_path: Path, arguments: list[str], closed: str, code: int) -> None:
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *EARLY, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert ("there is none" in done.stderr) == (code == 2 and "2>&-" not in closed)
+
+
+@pytest.mark.parametrize("asked", [{"PYTHONOPTIMIZE": "2"}, {}])
+def test_help_and_libraries_have_their_docstrings_whatever_python_was_told(asked: dict[str, str]) -> None:
+    options = [] if asked else ["-OO"]
+    command = [sys.executable, *options, "-m", "seesr_cli", "upscale", "--help"]
+    done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "photo.jpg becomes photo_x4.png" in done.stdout
+
+
+INTERRUPTED_BEFORE_MAIN = """
+import os, signal, sys
+from seesr_cli.__main__ import run
+
+class Interruption:
+    def find_spec(self, name, path=None, target=None):
+        if name == "seesr_cli.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interruption())
+run()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
+def test_an_interruption_before_the_command_line_is_there_ends_with_130_and_no_word() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_BEFORE_MAIN], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -81,3 +81,9 @@ def test_a_picture_is_not_measured_against_itself(tmp_path: Path) -> None:
     both = folder(tmp_path, "a.png")
     with pytest.raises(UsageError, match="cannot be measured against itself"):
         pair(both, both, None, None)
+
+
+def test_accents_that_a_copy_spelled_anew_pair(tmp_path: Path) -> None:
+    results, inputs = folder(tmp_path / "r", "\u00e9/\u00e9_x4.png"), folder(tmp_path / "i", "e\u0301/e\u0301.jpg")
+    (one,) = pair(results, None, inputs, None)
+    assert one.input == inputs / "e\u0301" / "e\u0301.jpg"

@@ -233,3 +233,10 @@ def test_a_disk_that_is_full_has_its_sentence_in_every_format(tmp_path: Path) ->
     assert done.stdout.count("OutputUnwritable") == 5
     assert done.stdout.count("make room, or choose another place with -o.") == 5
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "side"), [("webp", 16384), ("jpeg", 65501), ("avif", 65537)])
+def test_what_an_encoder_refuses_is_told_as_what_it_is(kind: Format, side: int) -> None:
+    wide = Picture(torch.zeros(1, 1, 1).expand(3, 1, side), None, True)
+    with pytest.raises(OutputUnwritable, match=rf"{side} x 1 pixels, cannot be made a {kind.upper()}.*--format png"):
+        image.encode(io.BytesIO(), wide, kind)

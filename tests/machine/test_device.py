@@ -85,3 +85,10 @@ def test_a_gpu_predicts_as_many_tiles_as_half_of_its_free_memory_holds(monkeypat
     for free, kept, used, tiles in ((0, 0, 0, 1), (6.5, 0, 0, 3), (6.5, 9.0, 5.0, 5), (99.0, 0, 0, MOST_TILES)):
         gpu.put(monkeypatch, int(free * tile), gpu.Segment(int(kept * tile), int(used * tile)))
         assert tiles_a_call(place, 64 * 64, 2) == tiles
+
+
+def test_memory_is_kept_nowhere_on_a_system_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.delattr(os, "confstr_names")
+    with memory_kept(torch.device("cpu")):
+        assert torch.ones(2**20).sum() == 2**20

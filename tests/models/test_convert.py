@@ -207,6 +207,18 @@ def test_prune_leaves_what_others_wrote_and_what_is_being_written(shelf: Shelf, 
     assert (tmp_path / f"{Path(name).name}.part").exists()
 
 
+def test_prune_knows_files_of_earlier_versions_by_the_locks_they_left(shelf: Shelf) -> None:
+    verify.prune(lock.read(), shelf)
+    gone, theirs = "old--unet/model--2.safetensors", "old/film.safetensors"
+    for name in (gone, theirs):
+        shelf.path(name).parent.mkdir(parents=True, exist_ok=True)
+        put(shelf.path(f"{name}.seesr.incomplete"), b"half")
+    with shelf.alone(gone):
+        assert verify.prune(lock.read(), shelf) == ()
+    assert verify.prune(lock.read(), shelf) == ((str(shelf.path(f"{gone}.seesr.incomplete")), 4),)
+    assert shelf.path(f"{theirs}.seesr.incomplete").exists()  # nothing says that it was fetched here
+
+
 def test_prune_deletes_a_copy_that_is_damaged_and_no_other(shelf: Shelf, everything_is_large: None) -> None:
     convert.prepare(SEESR, shelf.root, HALF)
     touched, damaged = shelf.path("tagger.fp16.safetensors"), shelf.path(UNET_HALF)

@@ -336,6 +336,18 @@ def test_a_name_that_a_copy_spelled_anew_is_the_same_name(tmp_path: Path) -> Non
         assert Journal.open(target.parent).find(target, NEW, decomposed).state == "other"
 
 
+def test_a_result_that_a_copy_spelled_anew_is_the_same_result(tmp_path: Path) -> None:
+    one, _, target = origins(tmp_path)
+    composed, decomposed = target.with_name("\u00e9_x4.png"), target.with_name("e\u0301_x4.png")
+    record(composed, OLD, one)
+    composed.rename(decomposed)
+    journal = Journal.open(target.parent)
+    assert journal.find(decomposed, OLD, one).state == "done"
+    assert journal.find(decomposed, NEW, one).state == "stale"
+    decomposed.write_bytes(b"edited")
+    assert journal.find(decomposed, OLD, one).state == "edited"
+
+
 def test_what_came_on_stdin_is_known_by_its_contents(tmp_path: Path) -> None:
     one, _, target = origins(tmp_path)
     other = OLD._replace(settings="f" * 64)

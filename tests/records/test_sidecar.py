@@ -217,3 +217,15 @@ def test_only_what_this_tool_wrote_is_its_own(tmp_path: Path) -> None:
     assert not is_ours(put(tmp_path / "c.json", "[" * 100_000))
     assert not is_ours(tmp_path / "not-there.txt")
     assert not is_ours(tmp_path)
+
+
+def test_lists_from_a_folder_that_spells_accents_otherwise_are_found(tmp_path: Path) -> None:
+    put(tmp_path / "e\u0301te\u0301" / "fo\u0308to\u0308_x4.txt", as_text(record("cat"), ()))
+    found = find(tmp_path, Path("\u00e9t\u00e9", "f\u00f6t\u00f6.jpg"), "f\u00f6t\u00f6_x4.png")
+    assert found is not None
+    assert found.tags == ("cat",)
+    listed = tmp_path / "e\u0301te\u0301" / "fo\u0308to\u0308_x4.txt"
+    listed.write_bytes(listed.read_bytes().replace(b"cat", b"dog"))
+    beside = sidecar.edited_beside(tmp_path / "\u00e9t\u00e9" / "f\u00f6t\u00f6_x4.png")
+    assert beside is not None
+    assert beside.tags == ("dog",)

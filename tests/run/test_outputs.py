@@ -233,6 +233,20 @@ def test_names_are_one_where_the_file_system_says_so(here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
+def test_a_folder_from_a_mac_has_one_result_and_no_twin(here: Path) -> None:
+    composed, apart = "\u00e9", "e\u0301"
+    touch(f"{apart}.jpg", f"{composed}_x4.png", f"{composed}_x4.txt")
+    found = find(["."])
+    assert [source.path.name for source in found.pictures] == [f"{apart}.jpg"]
+    assert found.strangers == ()
+    assert [job.target for job in plan_results(found.pictures, None)] == [Path(f"{composed}_x4.png")]
+    assert find([f"{composed}.jpg"]).pictures[0].path.samefile(f"{apart}.jpg")
+    touch(f"{composed}.jpg")
+    if len(list(here.glob("*.jpg"))) == 2:  # they are two: none becomes the other's result
+        jobs = plan_results(find(["."]).pictures, None)
+        assert {job.target and job.target.name for job in jobs} == {f"{composed}_x4.png", f"{apart}_x4.png"}
+
+
 def test_a_result_s_name_that_is_too_long_is_a_sentence_before_the_work(here: Path) -> None:
     touch("a" * 251 + ".jpg")
     (job,) = plan_results(find(["."]).pictures, None)

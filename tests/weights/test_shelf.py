@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from seesr_cli.errors import WeightsError, WeightsInvalid
+from seesr_cli.weights import lock, pull
 from seesr_cli.weights.lock import File, FileSource
-from seesr_cli.weights.shelf import Pin, Shelf, link, sha256
+from seesr_cli.weights.shelf import Pin, Shelf, default, link, sha256
 
 SOURCE = FileSource("a/b", "model", "x", revision="0" * 40)
 
@@ -94,3 +95,20 @@ def test_a_link_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
     link(tmp_path / "target", tmp_path / "place")
     assert (tmp_path / "place").read_text() == "new"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_without_a_home_the_shelf_is_empty_and_a_pull_says_what_to_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", "~/.cache/huggingface/assets")  # where `~` has no meaning
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "~/.cache/huggingface/hub")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert default().root.is_absolute()
+    assert default().memory().files == {}
+    wanted = pull.plan(lock.read(), "seesr")
+    with pytest.raises(WeightsError, match="no home folder to keep the weights in: set HF_HOME"):
+        pull.fetch_all(wanted)
+    assert list(tmp_path.iterdir()) == []

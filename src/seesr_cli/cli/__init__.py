@@ -12,12 +12,9 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..errors import SeesrError
+from ..errors import INTERRUPTED, SeesrError
 from . import demo, evaluate, tags, train, upscale, weights
 from .config import Command, Group
-
-INTERRUPTED = 130
-"""The exit code after SIGINT or SIGTERM."""
 
 app = typer.Typer(
     name="seesr",
@@ -122,5 +119,6 @@ def _run() -> None:
     except SeesrError as error:
         from ..report.screen import complain
 
-        complain(str(error), error if "--debug" in sys.argv else None, error.remedies)
+        in_full = error.in_full or "--debug" in sys.argv  # the latter where the arguments themselves are wrong
+        complain(str(error), error if in_full else None, error.remedies)
         sys.exit(error.exit_code)

@@ -1,20 +1,26 @@
 """Options that need not be typed: flags win over the environment, and that over `seesr.toml`."""
 
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ..errors import UsageError
+from ..errors import SeesrError, UsageError
+from ..files import from_home
 from ..settings import Sidecar
 from ..weights import FOLDER_VARIABLE
 from . import help, wrong
 
 FILE = "seesr.toml"
+
+PATHS = ("INPUT", "OUT", "FILE", "PATH", "[RECIPE]")
+"""What stands in help for words that name files, where their option takes text: `-` has a meaning there, too."""
 
 
 class Group(TyperGroup):
@@ -47,11 +53,23 @@ class Plain(TyperCommand):
         """Print the help of the command: its everyday options, or all where it has few."""
         help.everyday(self, ctx)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. An expected error learns whether its traceback is wanted, wherever that was said."""
+        try:
+            return super().invoke(ctx)
+        except SeesrError as error:
+            error.in_full = bool(ctx.params.get("debug"))
+            raise
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse `args`, or print help if they ask for it.
 
         Raises UsageError for what cannot be one of the command's arguments and options.
         """
+        parameters: list[Any] = list(self.params)
+        for parameter in parameters:
+            if parameter.type_descriptor.is_path or parameter.metavar in PATHS:
+                parameter.consume_value = partial(_value_from_home, parameter)
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         if help.ALL in args:
@@ -66,11 +84,36 @@ class Plain(TyperCommand):
             raise UsageError(wrong.sentence(problem, self, ctx, args)) from None
 
 
+def _value_from_home(parameter: Any, ctx: Any, typed: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the value of an option or argument that names files, and where it is from, with `~` as a shell reads it.
+
+    Shells leave `~` alone in `--output=~/x`, in quotes, in variables and in files. An argument that is a file's very
+    name is left as it is. Raises UsageError where there is no home.
+    """
+    value, source = type(parameter).consume_value(parameter, ctx, typed)
+    exact = parameter.param_type_name == "argument"
+    if isinstance(value, str):
+        return from_home(value, exact), source
+    if isinstance(value, (list, tuple)):
+        return [from_home(each, exact) if isinstance(each, str) else each for each in value], source
+    return value, source
+
+
 class Command(Plain):
     """A command whose options are also read from SEESR_… variables and from `seesr.toml`.
 
     `--long-edge` is SEESR_LONG_EDGE there, and `long-edge` or `long_edge` here. `--tags` may stand without its value.
     """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; say first which options a file in the current folder sets: it may be anybody's."""
+        if ctx.obj.path == Path(FILE) and not ctx.params.get("quiet"):
+            obeyed = [name for name in ctx.obj.values if _from_file(ctx, name)]
+            if obeyed:
+                names = {option.name: key.replace("_", "-") for key, option in _options(self).items()}
+                told = ", ".join(names[name] for name in obeyed)
+                print(f"{FILE} in this folder sets {told}.", file=sys.stderr)
+        return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse `args`; the environment and `seesr.toml` fill in the options that `args` leave out."""
@@ -79,8 +122,30 @@ class Command(Plain):
                 # `--weights` is not read here: its variable is, where the weights are looked for.
                 parameter.envvar = f"SEESR_{name.upper()}" if name != "weights" else None
                 parameter.show_envvar = False
-            ctx.default_map = defaults(ctx.parent.command.commands)[self.name or ""]
+            path, values = from_file(ctx.parent.command.commands)
+            ctx.obj = FromFile(path, values[self.name or ""])
+            if (folder := ctx.obj.values.get("weights")) is not None:
+                os.environ.setdefault(FOLDER_VARIABLE, folder)
+            ctx.default_map = {name: value for name, value in ctx.obj.values.items() if name != "weights"}
         return super().parse_args(ctx, _with_values(args))
+
+
+class FromFile(NamedTuple):
+    """What `seesr.toml` says for a command.
+
+    path: of the file, if there is one.
+    values: by the name of the parameter.
+    """
+
+    path: Path | None
+    values: dict[str, Any]
+
+
+def _from_file(ctx: Any, name: str) -> bool:
+    """Return whether the option of that name has the value that the file gives it."""
+    if name == "weights":
+        return ctx.params[name] is None and os.environ.get(FOLDER_VARIABLE) == ctx.obj.values[name]
+    return bool(ctx.get_parameter_source(name).name == "DEFAULT_MAP")
 
 
 def _with_values(args: list[str]) -> list[str]:
@@ -96,18 +161,18 @@ def _with_values(args: list[str]) -> list[str]:
     return filled
 
 
-def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the options that `seesr.toml` sets for each command: the current folder's file, else the person's own.
+def from_file(commands: Mapping[str, Any]) -> tuple[Path | None, dict[str, dict[str, Any]]]:
+    """Return which `seesr.toml` counts, and what it says for each command that reads it.
 
-    What stands at its top is for every command that has such an option, a table named as a command for that one. The
-    weights folder it names stands in for the environment's. Raises UsageError where it is no TOML, or asks for an
-    option that there is not.
+    The current folder's file counts, else the person's own. What stands at its top is for every command that has such
+    an option, a table named as a command for that one. Raises UsageError where it is no TOML, or asks for an option
+    that there is not.
     """
     options = {name: _options(command) for name, command in commands.items() if isinstance(command, Command)}
     found: dict[str, dict[str, Any]] = {name: {} for name in options}
     path = next((place for place in (Path(FILE), Path(typer.get_app_dir("seesr")) / FILE) if place.is_file()), None)
     if path is None:
-        return found
+        return None, found
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as problem:
@@ -125,10 +190,7 @@ def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             if _named(key) not in options[name]:
                 raise UsageError(f"{path}: '{key}' under [{name}] is no option of seesr {name}.")
             _put(found[name], options[name][_named(key)], _plain(path, key, value))
-    for chosen in found.values():
-        if (folder := chosen.pop("weights", None)) is not None:
-            os.environ.setdefault(FOLDER_VARIABLE, folder)
-    return found
+    return path, found
 
 
 def _options(command: TyperCommand) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import UsageError
+from ..errors import INTERRUPTED, UsageError
 from ..machine.imports import uncollected
 from .config import Group, Plain
 
@@ -28,7 +28,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-EXIT_INTERRUPTED = 130
 TOLD_EVERY = 30.0
 """Seconds between progress lines where there is no terminal that they could be rewritten on."""
 
@@ -187,7 +186,7 @@ def _train(
     if not reached:
         if not quiet and not as_json:
             print(f"Interrupted after a checkpoint. Go on with: --out {out} --resume", file=sys.stderr)
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _foretell(run: "Run", as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from .. import image
 from ..errors import UsageError
+from ..files import composed
 
 Role = Literal["result", "reference", "input"]
 
@@ -85,7 +86,7 @@ def _named(folder: Path, role: Role) -> dict[str, Path]:
         raise UsageError(f"{folder} holds no pictures: name another folder.")
     groups: dict[str, list[Path]] = {}
     for path in paths:
-        name = (path.relative_to(folder).parent / _plain(path.stem)).as_posix()
+        name = composed((path.relative_to(folder).parent / _plain(path.stem)).as_posix())
         groups.setdefault(name, []).append(path)
     chosen = {name: _of_role(group, role) for name, group in groups.items()}
     for name, group in chosen.items():

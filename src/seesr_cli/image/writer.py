@@ -136,8 +136,13 @@ def encode(file: BinaryIO, picture: Picture, kind: Format, quality: int | None =
     values = np.concatenate(list(bands))
     # Not into `file`: Pillow would write to it below Python, and a full disk would then have no name.
     encoded = BytesIO()
-    with warnings.catch_warnings(action="ignore"):
-        Image.fromarray(values.squeeze(-1) if values.shape[-1] == 1 else values).save(encoded, format_.name, **options)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            pixels = values.squeeze(-1) if values.shape[-1] == 1 else values
+            Image.fromarray(pixels).save(encoded, format_.name, **options)
+    except (OSError, ValueError, RuntimeError, OverflowError) as error:  # of the encoder: it writes to memory
+        reason = f"The result, {width} x {height} pixels, cannot be made a {format_.name} ({error})"
+        raise OutputUnwritable(f"{reason}: choose another kind of file, as --format png.") from error
     if kind == "jpeg" and attached.resolution:
         jpeg.put_density(encoded.getbuffer(), attached.resolution)
     file.write(encoded.getbuffer())

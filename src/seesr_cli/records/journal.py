@@ -7,14 +7,13 @@ moment a run is ended at, the line is there before the file, so a file that no l
 import hashlib
 import os
 import stat
-import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, Self
 
 from ..errors import UsageError
-from ..files import cause, sync
+from ..files import cause, composed, sync
 from ..wording import counted
 from .lines import STREAM, Key, Line, Made, as_text, is_cut_short, local, parsed, portable
 from .locks import held
@@ -45,6 +44,7 @@ class Journal:
         self._alone = alone
         self._writer = Writer(folder, alone)
         self._lines: dict[str, list[Line]] = {}
+        self._spelled: dict[str, str] = {}  # how the journal writes names that are not ASCII
         self._ends: dict[Path, int] = {}  # of what was read of each file
         self._cut_short: dict[Path, bool] = {}  # whether the last line of each file is
         self._hashed: dict[tuple[str, int, int], str] = {}
@@ -108,7 +108,7 @@ class Journal:
         except OSError:
             return Found("absent")
         name = self._name(target)
-        lines = self._lines.get(name, [])
+        lines = self._lines_of(name)
         if not lines or not stat.S_ISREG(status.st_mode):
             return Found("foreign")
         alike = [line for line in lines if line.bytes == status.st_size]
@@ -124,6 +124,10 @@ class Journal:
         if status.st_size == 0:  # what `replacing`, cut off, can leave where there are no links; it loses nobody's
             return Found("stale")
         return Found("edited" if _agree(key, lines[-1].key) else "foreign", lines[-1])
+
+    def _lines_of(self, name: str) -> list[Line]:
+        """Return the lines that tell of `name`, or else of the same name with its accents written otherwise."""
+        return self._lines.get(name) or self._lines.get(self._spelled.get(composed(name), ""), [])
 
     def _is_same_picture(self, line: Line, key: Key, source: Path | None) -> bool:
         """Return whether `line` tells of a result of the picture at `source`, though it may have changed since.
@@ -144,7 +148,7 @@ class Journal:
             told.append(self.folder / local(made.from_here))
         there = [path for path in told if os.path.lexists(path)]
         if not there:
-            alike = unicodedata.normalize("NFC", made.path) == unicodedata.normalize("NFC", here.path)
+            alike = composed(made.path) == composed(here.path)
             return alike or line.key.input == key.input
         try:
             return any(path.samefile(source) for path in there)
@@ -296,6 +300,8 @@ class Journal:
                         later += 1
                     case name, line:
                         lines = self._lines.setdefault(name, [])
+                        if not name.isascii():
+                            self._spelled[composed(name)] = name
                         if line not in lines:
                             lines.append(line)
                             if self._since is not None:

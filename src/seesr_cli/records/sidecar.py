@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PictureError
+from ..files import as_spelled
 
 if TYPE_CHECKING:
     from ..restore.tag import Tag
@@ -120,7 +121,7 @@ def _json_digest(content: Mapping[str, Any]) -> str:
 def edited_beside(target: Path) -> Given | None:
     """Return the tags of the sidecar of ours beside the result `target`, if a person edited it. Raises PictureError."""
     for suffix in (".txt", ".json"):
-        path = target.with_suffix(suffix)
+        path = as_spelled(target.with_suffix(suffix))
         if is_ours(path) and is_edited(path):
             return read(path)
     return None
@@ -155,7 +156,7 @@ def find(folder: Path, source: Path, target: str) -> Given | None:
     result = target.rpartition(".")[0] or target
     texts = [f"{stem}.txt" for stem in (result, source.stem, source.name)]
     for name in (*texts, f"{result}.json", f"{source.stem}.json"):
-        path = folder / source.parent / name
+        path = as_spelled(folder / source.parent / name)
         with suppress(OSError):  # a name too long to be one
             if path.is_file() and (given := read(path)) is not None:
                 return given

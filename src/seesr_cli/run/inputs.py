@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from .. import image
 from ..errors import PictureError, UsageError
-from ..files import cause
+from ..files import as_spelled, cause, composed
 from .naming import (
     DEFAULT_PATTERN,
     VARIANT_PATTERN,
@@ -165,7 +165,7 @@ class _Results(NamedTuple):
 
 def _pictures_of(one: str, own: _Results) -> FoundInputs:
     """Return the pictures that the argument `one` names. Raises UsageError if it names nothing."""
-    path = Path(one)
+    path = as_spelled(Path(one))
     if not one:
         raise UsageError("An input is empty: give the name of a picture or a folder.")
     if _is_stdin(one):
@@ -198,7 +198,7 @@ def _is_pipe(path: Path) -> bool:
 
 def _pictures_of_listed(one: str, own: _Results) -> FoundInputs:
     """Return the pictures that the line `one` of a list names; a missing file is returned as it is."""
-    path = Path(one)
+    path = as_spelled(Path(one))
     inside = not path.anchor and ".." not in path.parts
     if is_folder(path):
         return _in_folder(path, path if inside else Path(), own)
@@ -340,14 +340,14 @@ def _sorted_out(listings: Sequence[_Listing], notes: Sequence[str], patterns: Se
     for folder, place, names in listings:
         parted = [(name, *split_suffix(name)) for name in names]
         seen = [(name, stem) for name, stem, suffix in parted if suffix.lower() in image.SUFFIXES]
-        known = {one for name_and_stem in seen for one in name_and_stem}
+        known = {composed(one) for name_and_stem in seen for one in name_and_stem}
         for name, _ in seen:
             if is_result(name, known, patterns):
                 results.append(folder / name)
             else:
                 pictures.append(InputFile(folder / name, place / name))
         for name, stem, suffix in parted:
-            belongs = name.endswith(_OURS) or (suffix in TAG_SUFFIXES and stem in known)
+            belongs = name.endswith(_OURS) or (suffix in TAG_SUFFIXES and composed(stem) in known)
             if not belongs and suffix.lower() not in image.SUFFIXES:
                 strangers.append(folder / name)
     return FoundInputs(tuple(pictures), (*notes, *_passed_over(results)), tuple(strangers))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .. import image
 from ..errors import UsageError
+from ..files import composed
 from ..settings import Format
 
 DEFAULT_PATTERN = "{stem}_x{scale}{suffix}"
@@ -74,11 +75,11 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 def is_result(name: str, known: set[str], patterns: Sequence[re.Pattern[str]]) -> bool:
-    """Return whether `name` is a result of another picture in `known`, which holds names and stems."""
+    """Return whether `name` is a result of another picture in `known`, which holds composed names and stems."""
     for pattern in patterns:
         if found := pattern.fullmatch(name):
-            origin = found["origin"]
-            if origin in known and origin not in (name, split_suffix(name)[0]):
+            origin = composed(found["origin"])
+            if origin in known and origin not in map(composed, (name, split_suffix(name)[0])):
                 return True
     return False
 

@@ -7,7 +7,6 @@ costs hardly a question to the disk, so a hundred thousand results are planned i
 import errno
 import os
 import tempfile
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from .. import image
 from ..errors import OutputUnwritable, UsageError
+from ..files import as_spelled, composed
 from ..settings import Format
 from .inputs import STREAM, TAG_SUFFIXES, InputFile, in_words, is_folder, spelled_once
 from .naming import DEFAULT_PATTERN, VARIANT_PATTERN, checked, filled
@@ -40,7 +40,8 @@ class Job:
         if self.target is None:
             return None
         folder, inner = self.target.parent, self.source.relative.parent.parts
-        if inner and folder.parts[-len(inner) :] == inner:  # not so if one file was named for the result
+        spelled = [[composed(part) for part in parts] for parts in (folder.parts[-len(inner) :], inner)]
+        if inner and spelled[0] == spelled[1]:  # not so if one file was named for the result
             return folder.parents[len(inner) - 1]
         return folder
 
@@ -80,7 +81,7 @@ def plan_results(
             raise UsageError(f"stdout (-) takes one picture, but there are {count}: name a folder with -o.")
         return (Job(pictures[0], None, kind or "png"),)
     if output is not None and not _names_folder(output, several or len(pictures) > 1):
-        jobs = [Job(pictures[0], *_checked_file(Path(output), kind))]
+        jobs = [Job(pictures[0], *_checked_file(as_spelled(Path(output)), kind))]
     else:
         if name is None:
             name = VARIANT_PATTERN if several else DEFAULT_PATTERN
@@ -88,7 +89,7 @@ def plan_results(
             raise UsageError(f"--name {name} gives all variants of a picture one name: put {{seed}} into it.")
         kind = checked(name, kind)
         suffix = image.FORMATS[kind].suffixes[0]
-        jobs = []
+        targets = []
         for source in pictures:
             if output is None and source.stream:
                 which = "on stdin" if source.stdin else f"that comes by {source.path}"
@@ -96,9 +97,20 @@ def plan_results(
                     f"The picture {which} has no folder for its result: name a file with -o, or - for stdout."
                 )
             folder = source.path.parent if output is None else Path(output, source.relative.parent)
-            jobs.append(Job(source, folder / filled(name, source.relative.name, scale_label, suffix, seed), kind))
+            targets.append(folder / filled(name, source.relative.name, scale_label, suffix, seed))
+        jobs = [Job(source, target, kind) for source, target in zip(pictures, _spelled(targets), strict=True)]
     _check_apart(jobs)
     return tuple(jobs)
+
+
+def _spelled(targets: Sequence[Path]) -> list[Path]:
+    """Return the targets as their folders spell accents, where that is no other picture's target."""
+    listings: dict[Path, dict[str, str]] = {}
+    there = [as_spelled(target, listings) for target in targets]
+    if there == list(targets):
+        return there
+    others = set(targets)
+    return [target if place in others else place for target, place in zip(targets, there, strict=True)]
 
 
 def _names_folder(output: str, several: bool) -> bool:
@@ -175,7 +187,7 @@ def _doubled(results: Sequence[_Planned]) -> str:
     told = []
     alike = False
     for result in results:
-        others = made.setdefault(unicodedata.normalize("NFC", result.place).casefold(), [])
+        others = made.setdefault(composed(result.place).casefold(), [])
         for other in others:
             if other.place == result.place or _is_one_file(other.place, result.place):
                 told.append(f"{other.source} and {result.source} would both become {result.target}")

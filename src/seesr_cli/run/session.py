@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import WeightsMissing
-from ..files import sweep
+from ..files import as_spelled, sweep
 from ..records.journal import Found, Journal
 from ..records.lines import Key
 from ..settings import Settings
@@ -149,7 +149,7 @@ class Session:
 
     def sidecar_path(self, target: Path) -> Path | None:
         """Return the path of the sidecar of the result `target`; None if sidecars are not asked for."""
-        return None if self.request.sidecar == "none" else target.with_suffix(f".{self.request.sidecar}")
+        return None if self.request.sidecar == "none" else as_spelled(target.with_suffix(f".{self.request.sidecar}"))
 
     def result_key(self, job: Job, tagged: TaggedInput) -> Key:
         """Return the key of the result: digests of the input, of the deciding options, and of the weights."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..catalogue import Model
 from ..errors import WeightsMissing
+from ..files import from_home
 from . import lock, shelf, status
 
 FOLDER_VARIABLE = "SEESR_WEIGHTS"
@@ -71,7 +72,7 @@ def locate_test_sets(given: Path | None) -> Path:
 def _named(given: Path | None) -> Path | None:
     """Return the folder that was given, or that the environment names. Raises WeightsMissing where it is not there."""
     if given is None and (named := os.environ.get(FOLDER_VARIABLE)):
-        given = Path(named)
+        given = Path(from_home(named))
     if given is None:
         return None
     if not given.is_dir():

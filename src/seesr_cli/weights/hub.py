@@ -242,8 +242,14 @@ def _patiently(action: Callable[[], Result]) -> Result:
             reason = f"the server answers {status}"
             if wait > LONGEST_WAIT:
                 raise Refused(f"{reason} and asks to wait {wait:.0f} seconds") from None
-        except httpx2.ConnectError:
+        except httpx2.ConnectError as problem:
+            if "CERTIFICATE_VERIFY_FAILED" in str(problem):
+                raise Refused(
+                    "its certificate is not among those that are trusted here: name your network's with SSL_CERT_FILE"
+                ) from None
             raise Refused("there is no route to it") from None
+        except httpx2.ProxyError as problem:
+            raise Refused(f"the proxy refuses ({problem})") from None
         except (httpx2.TransportError, httpx2.TimeoutException) as problem:
             reason = f"the connection broke ({type(problem).__name__})"
         except OSError as problem:

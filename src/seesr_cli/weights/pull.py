@@ -15,8 +15,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
+from ..files import cause
 from ..wording import bytes_in_words
-from . import hub, status
+from . import connection, hub, status
 from .lock import SLACK, File, FileSource, Lock
 from .shelf import MEMORY, Pin, Shelf, default, link, sha256
 
@@ -98,8 +99,9 @@ def fetch_all(wanted: PullPlan, watch: OnPull = silent) -> None:
     """Put every file of the plan on its shelf, verified.
 
     What is here already, in huggingface_hub's cache, on the default shelf or as a part, is not fetched again. The disk
-    is checked before the first byte. Raises WeightsError for a licence not accepted, a disk too small, or the network
-    forbidden; WeightsMissing when no source gives a file; WeightsInvalid when what they give is not the file.
+    is checked before the first byte. Raises WeightsError for a licence not accepted, a disk too small, the network
+    forbidden, or proxies and certificates that cannot be used; WeightsMissing when no source gives a file;
+    WeightsInvalid when what they give is not the file.
     """
     if wanted.licences:
         name = wanted.licences[0]
@@ -111,10 +113,12 @@ def fetch_all(wanted: PullPlan, watch: OnPull = silent) -> None:
         with hub.quiet():
             _fetch_all(wanted, watch)
     except OSError as problem:
-        reason = "the disk is full" if problem.errno == errno.ENOSPC else str(problem)
+        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        where = problem.filename or wanted.into.root
+        remedy = "make room" if full else "see to that, or choose another folder (HF_HOME, or --to DIR)"
         raise WeightsError(
-            f"The files cannot be written to {wanted.into.root}: {reason}. What has come is kept: make room, then run "
-            "the same again."
+            f"The files cannot be written to {where} ({cause(problem)}). What has come is kept: {remedy}, then run the "
+            "same again."
         ) from problem
 
 
@@ -130,6 +134,11 @@ def _fetch_all(wanted: PullPlan, watch: OnPull) -> None:
     if lacking:
         if hub.offline():
             raise WeightsMissing(_without_network(wanted, "HF_HUB_OFFLINE forbids the network"))
+        if wanted.linked and str(hub.hub_cache()).startswith("~"):
+            raise WeightsError(
+                "There is no home folder to keep the weights in: set HF_HOME to a folder, or name one with --to DIR."
+            )
+        connection.check()
         _check_disk(lacking, wanted)
     resolved: Resolved = {}
     for file in lacking:
@@ -259,7 +268,10 @@ def _bring(file: File, wanted: PullPlan, resolved: Resolved, counter: _Counter) 
             counter.note(f"{reasons[-1]}; the next mirror is asked.")
     told = "; ".join(reasons)
     if all("no route" in reason for reason in reasons):
-        raise WeightsMissing(_without_network(wanted, f"There is no route to {_hosts(sources, wanted.lock)}"))
+        by = ", ".join(proxy.name for proxy in connection.proxies())
+        through = f" by the proxy of {by}" if by else ""
+        hosts = _hosts(sources, wanted.lock)
+        raise WeightsMissing(_without_network(wanted, f"There is no route to {hosts}{through}"))
     if wrong:
         anew = "" if file.sha256 else f" To resolve its branch anew, delete {wanted.into.root / MEMORY / 'state.json'}."
         raise WeightsInvalid(f"{file.file} is not to be had as it should be. {told.rstrip('.')}.{anew}")

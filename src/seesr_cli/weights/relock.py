@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import WeightsInvalid, WeightsMissing
-from . import hub
+from . import connection, hub
 from .lock import SLACK, File, FileSource, Lock
 from .pull import OnPull, PullProgress, silent
 
@@ -20,6 +20,7 @@ def renew(lock: Lock, watch: OnPull = silent) -> Lock:
     fetched and hashed. Mirrors that do not give the same file are left out, with a note.
     Raises WeightsMissing when a first source does not answer, WeightsInvalid when it has another file than the lock.
     """
+    connection.check()
     files = []
     with hub.quiet():
         for number, file in enumerate(lock.files):

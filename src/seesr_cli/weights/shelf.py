@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..errors import OutputUnwritable, WeightsError, WeightsInvalid
-from ..files import cause, write_json
+from ..files import cache_folder, cause, write_json
 from .lock import File, FileSource
 
 MEMORY = ".seesr"
@@ -112,7 +112,7 @@ class Shelf:
         """
         from huggingface_hub.utils import WeakFileLock
 
-        lock = self.root / MEMORY / "locks" / f"{name.replace('/', '--')}.lock"
+        lock = self.lock(name)
         with ExitStack() as held:
             try:
                 lock.parent.mkdir(parents=True, exist_ok=True)
@@ -122,6 +122,10 @@ class Shelf:
                     f"{self.root} cannot be written to ({problem.strerror}); choose another folder."
                 ) from None
             yield
+
+    def lock(self, name: str) -> Path:
+        """Return the file whose lock keeps other processes out of what `name` stands for."""
+        return self.root / MEMORY / "locks" / f"{name.replace('/', '--')}.lock"
 
     @property
     def writable(self) -> bool:
@@ -206,10 +210,20 @@ class Shelf:
 
 
 def default() -> Shelf:
-    """Return the shelf that `pull` fills: among huggingface_hub's assets, beside its cache."""
-    from huggingface_hub import constants
+    """Return the shelf that `pull` fills: among huggingface_hub's assets, beside its cache.
 
-    return Shelf(Path(constants.HF_ASSETS_CACHE) / "seesr" / "weights" / "default")
+    For a user who has no home, and says no HF_HOME, the shelf is in a folder of this process and empty. Raises
+    WeightsError where huggingface_hub's variables have values that it cannot read.
+    """
+    try:
+        from huggingface_hub import constants
+    except ValueError as problem:
+        named = ", ".join(sorted(name for name in os.environ if name.startswith("HF_")))
+        raise WeightsError(f"A variable of huggingface_hub cannot be read ({problem}): look at {named}.") from None
+    assets = Path(constants.HF_ASSETS_CACHE)
+    if assets.parts[0].startswith("~"):  # as huggingface_hub leaves it where there is no home
+        assets = cache_folder()
+    return Shelf(assets / "seesr" / "weights" / "default")
 
 
 def sha256(path: Path, on_bytes: Callable[[int], None] = lambda count: None) -> str:

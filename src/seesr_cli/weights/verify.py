@@ -84,9 +84,14 @@ def prune(lock: Lock, shelf: Shelf) -> tuple[tuple[str, int], ...]:
 
 
 def _names(lock: Lock, shelf: Shelf) -> list[str]:
-    """Return the names of all files that were ever fetched to the shelf or made on it, as far as it tells."""
-    locks = (shelf.root / MEMORY / "locks").glob("*.lock")
-    worked_at = [path.name.removesuffix(".lock").replace("--", "/") for path in locks]
+    """Return the names of all files that were ever fetched to the shelf or made on it, in this version or another.
+
+    Whatever was worked at has left a lock of its name, which tells its parts from those of others.
+    """
+    locks = {path.name for path in (shelf.root / MEMORY / "locks").glob("*.lock")}
+    end = re.compile(rf"({re.escape(hub.PART)}|(\.\d+)?{re.escape(PART)})$")
+    names = {end.sub("", path.relative_to(shelf.root).as_posix()) for path in shelf.root.rglob("*")}
+    worked_at = {name for name in names if shelf.lock(name).name in locks}
     return sorted({*(file.file for file in lock.files), *shelf.memory().files, *worked_at} - {"state"})
 
 
