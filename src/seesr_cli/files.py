@@ -94,9 +94,21 @@ def sweep(folder: Path) -> None:
     except OSError:
         return
     for part in parts:
-        with suppress(OSError), Path(part).open("r+b") as file:
-            if _marked(file):
-                Path(part).unlink()
+        with suppress(OSError):
+            delete_unheld(Path(part))
+
+
+def delete_unheld(path: Path, delete: bool = True) -> bool:
+    """Delete the file at `path`, and return whether that may be: not while a process is writing it.
+
+    delete: whether to do it, or to say only. Raises OSError.
+    """
+    with path.open("r+b") as file:
+        if not _marked(file):
+            return False
+        if delete:
+            path.unlink()
+    return True
 
 
 def _move_to_free(part: Path, path: Path) -> None:

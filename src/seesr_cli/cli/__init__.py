@@ -13,8 +13,8 @@ import typer
 
 from .. import __version__
 from ..errors import INTERRUPTED, SeesrError
-from . import demo, evaluate, tags, train, upscale, weights
-from .config import Command, Group
+from . import clean, demo, doctor, evaluate, show, tags, train, upscale, weights
+from .config import Command, Group, Plain
 
 app = typer.Typer(
     name="seesr",
@@ -66,6 +66,9 @@ DEMO_EXAMPLES = """\
   seesr demo --open
   seesr demo --model miniature --port 8000"""
 app.command(epilog=DEMO_EXAMPLES, cls=Command)(demo.demo)
+app.command(no_args_is_help=True, epilog=show.EXAMPLES, cls=Plain)(show.show)
+app.command(no_args_is_help=True, epilog=clean.EXAMPLES, cls=Plain)(clean.clean)
+app.command(epilog=doctor.EXAMPLES, cls=Plain)(doctor.doctor)
 app.add_typer(weights.app)
 app.add_typer(train.app)
 

@@ -19,8 +19,8 @@ from . import help, wrong
 
 FILE = "seesr.toml"
 
-PATHS = ("INPUT", "OUT", "FILE", "PATH", "[RECIPE]")
-"""What stands in help for words that name files, where their option takes text: `-` has a meaning there, too."""
+PATHS = ("INPUT", "OUT", "FILE", "PATH", "RESULT", "[RECIPE]")
+"""What stands in help for words that name files, where an option takes text, as `-` has a meaning there, or several."""
 
 
 class Group(TyperGroup):
@@ -110,7 +110,7 @@ class Command(Plain):
         if ctx.obj.path == Path(FILE) and not ctx.params.get("quiet"):
             obeyed = [name for name in ctx.obj.values if _from_file(ctx, name)]
             if obeyed:
-                names = {option.name: key.replace("_", "-") for key, option in _options(self).items()}
+                names = {option.name: key.replace("_", "-") for key, option in options_of(self).items()}
                 told = ", ".join(names[name] for name in obeyed)
                 print(f"{FILE} in this folder sets {told}.", file=sys.stderr)
         return super().invoke(ctx)
@@ -118,7 +118,7 @@ class Command(Plain):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse `args`; the environment and `seesr.toml` fill in the options that `args` leave out."""
         if not ctx.resilient_parsing:
-            for name, parameter in _options(self).items():
+            for name, parameter in options_of(self).items():
                 # `--weights` is not read here: its variable is, where the weights are looked for.
                 parameter.envvar = f"SEESR_{name.upper()}" if name != "weights" else None
                 parameter.show_envvar = False
@@ -168,7 +168,7 @@ def from_file(commands: Mapping[str, Any]) -> tuple[Path | None, dict[str, dict[
     an option, a table named as a command for that one. Raises UsageError where it is no TOML, or asks for an option
     that there is not.
     """
-    options = {name: _options(command) for name, command in commands.items() if isinstance(command, Command)}
+    options = {name: options_of(command) for name, command in commands.items() if isinstance(command, Command)}
     found: dict[str, dict[str, Any]] = {name: {} for name in options}
     path = next((place for place in (Path(FILE), Path(typer.get_app_dir("seesr")) / FILE) if place.is_file()), None)
     if path is None:
@@ -193,7 +193,7 @@ def from_file(commands: Mapping[str, Any]) -> tuple[Path | None, dict[str, dict[
     return path, found
 
 
-def _options(command: TyperCommand) -> dict[str, Any]:
+def options_of(command: TyperCommand) -> dict[str, Any]:
     """Return the options of a command by their long names, as they are written in TOML with low lines."""
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     return {_named(option.opts[0].removeprefix("--")): option for option in options if option.name != "help"}

@@ -100,11 +100,14 @@ def _path() -> Path:
 
 
 def _key(place: Place, model: str) -> str:
-    return " | ".join((_name(place.device.type, place.device.index), str(place.dtype).removeprefix("torch."), model))
+    return " | ".join(
+        (device_name(place.device.type, place.device.index), str(place.dtype).removeprefix("torch."), model)
+    )
 
 
 @lru_cache
-def _name(device: str, index: int | None) -> str:
+def device_name(device: str, index: int | None) -> str:
+    """Return what a device is called; of a CPU also how many threads compute on it."""
     import torch
 
     if device == "cuda":

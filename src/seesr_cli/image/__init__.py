@@ -7,7 +7,7 @@ from .formats import SUFFIXES
 from .metadata import limited
 from .opened import MOST_PIXELS
 from .picture import Header, Picture
-from .reader import MOST_BYTES, TAKEN_SO_FAR, decode, load, probe, read
+from .reader import MOST_BYTES, TAKEN_SO_FAR, decode, load, packet, probe, read
 from .writer import FORMATS, WRITTEN_SUFFIXES, Kind, check_target, encode, kind_of, samples, write
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "kind_of",
     "limited",
     "load",
+    "packet",
     "probe",
     "read",
     "samples",

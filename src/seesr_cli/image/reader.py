@@ -118,6 +118,12 @@ def probe(path: Path) -> Header:
         return Header((height, width), *nature(source))
 
 
+def packet(path: Path) -> bytes | None:
+    """Return the XMP packet in the file `path`, without decoding its picture. Raises PictureUnreadable."""
+    with _opened(path) as file, _sentences(path, file):
+        return open_source(file, pixels=True).metadata()[1]  # also what stands behind the pixels
+
+
 def _decoded(data: bytes, path: Path, tolerant: bool = False) -> Picture:
     file = BytesIO(data)
     with _sentences(path, file):

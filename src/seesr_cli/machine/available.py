@@ -48,7 +48,7 @@ def room(device: "torch.device", folder: Path, share: Share = ALONE) -> Room:
     return Room(
         None if on_device is None else on_device // share.device,
         None if host is None else host // share.host,
-        _disk(folder),
+        disk(folder),
         share,
     )
 
@@ -180,7 +180,8 @@ def _group(controller: str) -> str:
     return ""
 
 
-def _disk(folder: Path) -> int | None:
+def disk(folder: Path) -> int | None:
+    """Return the bytes that are free on the disk of `folder`, or of where it will be; None where there is no disk."""
     for there in (folder, *folder.absolute().parents):
         with suppress(OSError):
             usage = shutil.disk_usage(there)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NAME = "latent"
 LONGEST = 255  # bytes of a file's name, nearly everywhere
+LONGEST_HEADER = 2**20  # bytes of a latent's file that tell what it is
 
 
 def place(target: Path) -> Path:
@@ -71,6 +72,15 @@ def load(path: Path, key: Key) -> "tuple[Tensor, dict[str, Any]] | None":
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError, SafetensorError):
         pass
     return None
+
+
+def is_latent(path: Path) -> bool:
+    """Return whether the file at `path` is one that `save` wrote, by its header."""
+    try:
+        with path.open("rb") as file:
+            return "seesr" in _metadata(file.read(LONGEST_HEADER))
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return False
 
 
 def discard(path: Path) -> None:

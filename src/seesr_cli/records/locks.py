@@ -30,12 +30,34 @@ def held(folder: Path, name: str, writer: bool = False) -> Iterator[bool]:
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     offset = int.from_bytes(digest[:4]) % _WRITERS + writer * _WRITERS
     holder = _holder(folder / LOCK)
-    mine = holder.take(offset)
+    while (mine := holder.take(offset)) and not holder.is_at(folder / LOCK):
+        holder.release(offset)  # the lock file was deleted in the moment before, and the folder has another by now
+        holder = _holder(folder / LOCK)
     try:
         yield mine
     finally:
         if mine:
             holder.release(offset)
+
+
+@contextmanager
+def all_held(path: Path) -> Iterator[bool]:
+    """Hold everything that the lock file at `path` stands for, while the block runs; give whether that is so.
+
+    For a process that writes no results there. Raises OSError where there are no locks.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        try:
+            _lock(descriptor, 0, 2 * _WRITERS - 1)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
 
 
 class _Holder:
@@ -50,6 +72,13 @@ class _Holder:
         self.identity = status.st_dev, status.st_ino
         self._descriptor = descriptor
         self._offsets: set[int] = set()
+
+    def is_at(self, path: Path) -> bool:
+        """Return whether the lock file is still the one at `path`."""
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            return (status.st_dev, status.st_ino) == self.identity
+        return False
 
     def take(self, offset: int) -> bool:
         """Lock the byte at `offset`; return False where it is locked. Raises OSError where there are no locks."""
@@ -93,9 +122,9 @@ def _holder(path: Path) -> _Holder:
 
 if sys.platform == "win32":
 
-    def _lock(descriptor: int, offset: int) -> None:
+    def _lock(descriptor: int, offset: int, count: int = 1) -> None:
         os.lseek(descriptor, offset, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, count)
 
     def _unlock(descriptor: int, offset: int) -> None:
         os.lseek(descriptor, offset, os.SEEK_SET)
@@ -103,8 +132,8 @@ if sys.platform == "win32":
 
 else:
 
-    def _lock(descriptor: int, offset: int) -> None:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+    def _lock(descriptor: int, offset: int, count: int = 1) -> None:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, count, offset)
 
     def _unlock(descriptor: int, offset: int) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
