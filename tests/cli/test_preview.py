@@ -25,7 +25,11 @@ Seesr = Callable[..., Ran]
 
 @pytest.fixture
 def seesr(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tiny_weights: Path
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tiny_weights: Path,
+    loaded_once: None,
 ) -> Seesr:
     """Run `seesr upscale` in a folder with one picture, with a tiny model in one quick step."""
     monkeypatch.chdir(tmp_path)
