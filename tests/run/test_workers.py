@@ -3,14 +3,19 @@
 import json
 import multiprocessing
 import os
+import pickle
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from io import BytesIO, TextIOWrapper
+from multiprocessing import Pipe
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -22,7 +27,8 @@ from seesr_cli.machine.share import ALONE, Share, Worker, divide
 from seesr_cli.records.writer import JOURNAL
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.run import batch, workers
-from seesr_cli.run.inputs import find
+from seesr_cli.run.dispatch import Dispatch, Hand
+from seesr_cli.run.inputs import InputFile, find, read_bytes
 from seesr_cli.run.outcome import Outcome
 from seesr_cli.run.outputs import plan_results
 from seesr_cli.run.request import Request
@@ -106,6 +112,44 @@ def test_a_worker_that_is_killed_costs_the_picture_it_was_at(tmp_path: Path) -> 
             assert "was ended from outside (SIGKILL)" in outcome.message
     assert [path.name for path in (tmp_path / "out").iterdir() if path.suffix == ".part"] == []
     assert multiprocessing.active_children() == []
+
+
+def dispatch(tmp_path: Path) -> Dispatch:
+    """A run with a picture on stdin and one in a file, before anybody is at work."""
+    sources = [InputFile(Path("-"), Path("stdin"), stdin=True), InputFile(tmp_path / "a.png", Path("a.png"))]
+    return Dispatch(plan_results(sources, f"{tmp_path}/out/"), Request(MINIATURE, SETTINGS), Log(), {})
+
+
+def test_a_worker_killed_in_the_middle_of_a_message_costs_its_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"a picture")))
+    crew = workers._Crew(Request(MINIATURE, SETTINGS), None, "", dispatch(tmp_path))
+    here, there = Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(99,))
+    process.start()
+    crew.running[here] = workers._Process(Worker("cpu", 1, ALONE), process, Hand(here.send))
+    there.send(("next",))
+    assert list(crew.hear(here)) == []
+    os.write(there.fileno(), struct.pack("!i", 1000) + pickle.dumps(("outcome", "the beginning"))[:9])
+    there.close()
+    process.kill()
+    (outcome,) = crew.hear(here)
+    assert (outcome.source, outcome.state) == (Path("-"), "failed")
+    assert "was ended from outside (SIGKILL)" in outcome.message
+    assert crew.running == {}
+    crew.stop()
+
+
+def test_a_picture_on_stdin_is_read_here_and_goes_to_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"a picture")))
+    given: list[Any] = []
+    run, hand = dispatch(tmp_path), Hand(given.append)
+    for _ in range(2):
+        assert list(run.hear(hand, ("next",))) == []
+    run.close([])
+    assert [job.source.content for job, _ in given] == [b"a picture", None]
+    assert read_bytes(given[0][0].source) == b"a picture"
 
 
 def test_what_ends_a_run_ends_every_worker(tmp_path: Path) -> None:
