@@ -55,7 +55,7 @@ def test_the_vae_is_in_fp32_on_a_cpu(dtype: torch.dtype) -> None:
     assert of_vae("cuda", dtype) == dtype
 
 
-def test_only_the_advice_of_a_refusal_depends_on_what_the_cpu_can_do() -> None:
+def test_only_words_depend_on_what_the_cpu_can_do_the_advice_of_a_refusal_and_the_report_on_a_machine() -> None:
     """Everything else, the tests too, is the same with and without bf16 instructions."""
     asking = re.compile(r"has_bf16\(\)|get_capabilities|cpu_capability|_is_(avx|amx|vnni)")
     folder = Path(seesr_cli.__file__).parent
@@ -63,6 +63,7 @@ def test_only_the_advice_of_a_refusal_depends_on_what_the_cpu_can_do() -> None:
     assert {path.relative_to(folder).as_posix(): times for path, times in asked.items() if times} == {
         "machine/precision.py": 2,  # the definition, and what it asks
         "forecast/check.py": 1,
+        "report/diagnosis.py": 2,
     }
     assert "has_bf16()" in inspect.getsource(check._advice)
 
