@@ -203,6 +203,15 @@ def test_the_teacher_learns_and_unknown_labels_teach_nothing() -> None:
     assert runs[0] == pytest.approx(runs[1])
 
 
+def test_half_of_the_teachers_batches_are_mirrored_and_none_where_labels_name_a_direction() -> None:
+    ramp = torch.arange(16, dtype=torch.uint8).repeat(3, 16, 1)
+    examples = [Example(ramp, ramp, torch.ones(1), torch.ones(1))]
+    for mirror, share in ((True, 0.5), (False, 0.0)):
+        generator = torch.Generator().manual_seed(0)
+        drawn = [tagger.draw_batch(examples, 1, 16, generator, mirror).clean[0, 0, 0] for _ in range(200)]
+        assert sum(bool(each[0] > each[-1]) for each in drawn) / 200 == pytest.approx(share, abs=0.1)
+
+
 def test_thresholds_are_where_f1_is_best() -> None:
     probabilities = torch.tensor([[0.8, 0.1], [0.75, 0.2], [0.4, 0.3]])
     labels = torch.tensor([[1.0, 0], [1, 0], [0, 0]])
