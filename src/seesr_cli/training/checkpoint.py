@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file, save_file
 
+from .. import files
 from ..errors import ResourcesError, UsageError
 from .stages import Files
 
@@ -66,9 +67,9 @@ def write(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     part = target.with_name(f"{target.name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)
-        for name, files in (("learnt", checkpoint.learnt), ("average", checkpoint.average)):
+        for name, parts in (("learnt", checkpoint.learnt), ("average", checkpoint.average)):
             (part / name).mkdir(parents=True)
-            for stem, tensors in files.items():
+            for stem, tensors in parts.items():
                 path = part / name / f"{stem}.safetensors"
                 save_file({key: each.cpu().contiguous() for key, each in tensors.items()}, path, {"format": "pt"})
         torch.save(checkpoint.optimiser, part / "optimiser.pt")
@@ -98,6 +99,7 @@ def sweep(run: Path) -> None:
     """Delete the unfinished checkpoints that a killed run left."""
     for part in run.glob("step-*.part"):
         shutil.rmtree(part, ignore_errors=True)
+    files.sweep(run)
 
 
 def _sync(path: Path) -> None:
