@@ -132,9 +132,11 @@ def test_the_changelog_knows_this_version() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_every_decision_states_choice_and_reason() -> None:
+def test_every_decision_has_its_own_number_and_states_choice_and_reason() -> None:
     decisions = sorted((ROOT / "docs/decisions").glob("*.md"))
     assert decisions
-    for decision in decisions:
+    assert [int(decision.name[:4]) for decision in decisions] == list(range(1, len(decisions) + 1))
+    for number, decision in enumerate(decisions, 1):
+        assert decision.read_text().startswith(f"# {number}. "), decision.name
         assert "**Choice.**" in decision.read_text(), decision.name
         assert "**Reason.**" in decision.read_text(), decision.name

@@ -5,7 +5,7 @@
 
 A file of OUT holds SHARD squares of photographs that are not kept aside: `degraded` [n, 64, 64, 3], `taught` and
 `clean` [n, 256, 256, 3], uint8. What is there already is not made again, so a call that was stopped can be repeated.
-A square takes about 1.2 seconds of one core, nearly all of them the teacher's. Nothing trains on them yet: decision 48.
+A square takes about 1.2 seconds of one core, nearly all of them the teacher's. Nothing trains on them yet: decision 52.
 """
 
 from collections.abc import Callable, Sequence
