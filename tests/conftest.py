@@ -52,6 +52,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 @pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """A test that calls `main` leaves nothing in the environment that a file of options put there."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def own_signals() -> Iterator[None]:
     """A test that calls `main` leaves none of its signal handlers behind."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

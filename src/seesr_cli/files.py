@@ -195,8 +195,15 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def disk_is_full(error: BaseException) -> bool:
+    """Return whether `error` is the system's word that a disk, or a person's part of it, has no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def cause(error: BaseException) -> str:
-    """Return the system's words for `error`, without numbers and names."""
+    """Return the system's words for `error`, without numbers and names; for a full disk our own."""
+    if disk_is_full(error):
+        return "the disk is full"
     return getattr(error, "strerror", None) or str(error)
 
 

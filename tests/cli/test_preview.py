@@ -3,48 +3,20 @@
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from PIL import Image
 
-from seesr_cli.cli import main
+from commands import Seesr
 from seesr_cli.image.sheet import is_ours
 
 
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Seesr = Callable[..., Ran]
-
-
 @pytest.fixture
-def seesr(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    tiny_weights: Path,
-    loaded_once: None,
-) -> Seesr:
-    """Run `seesr upscale` in a folder with one picture, with a tiny model in one quick step."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SEESR_WEIGHTS", str(tiny_weights))
+def seesr(seesr: Seesr) -> Seesr:
+    """Run it in a folder with one picture."""
     Image.effect_noise((60, 40), 60).convert("RGB").save("photo.jpg")
-
-    def run(*arguments: str) -> Ran:
-        quick = ["--steps", "1", "--process-size", "64", "--device", "cpu", "--dtype", "fp32"]
-        monkeypatch.setattr(sys, "argv", ["seesr", "upscale", *arguments, *quick])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        assert isinstance(caught.value.code, int)
-        return Ran(caught.value.code, *capfd.readouterr())
-
-    return run
+    return seesr
 
 
 def names() -> list[str]:

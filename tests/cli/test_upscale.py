@@ -5,51 +5,19 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from commands import Seesr
 from seesr_cli.catalogue import MODELS
 from seesr_cli.cli import main
 from seesr_cli.machine import available
 from seesr_cli.settings import ModelName, Settings
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Seesr = Callable[..., Ran]
-
-
-@pytest.fixture
-def seesr(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    tiny_weights: Path,
-    loaded_once: None,
-) -> Seesr:
-    """Run `seesr upscale` in an empty folder, with a tiny model in one quick step."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SEESR_WEIGHTS", str(tiny_weights))
-
-    def run(*arguments: str) -> Ran:
-        quick = ["--steps", "1", "--process-size", "64", "--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", ["seesr", "upscale", *quick, *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        assert isinstance(caught.value.code, int)
-        return Ran(caught.value.code, *capfd.readouterr())
-
-    return run
 
 
 def draw(name: str, mode: str = "RGB", size: tuple[int, int] = (20, 16)) -> None:

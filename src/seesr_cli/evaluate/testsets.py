@@ -1,6 +1,5 @@
 """The published test sets: the places of their pictures in the archive, and their published means."""
 
-import errno
 import re
 import shutil
 import zipfile
@@ -9,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..errors import ResourcesError, WeightsInvalid
-from ..files import replacing
+from ..files import disk_is_full, replacing
 from ..settings import TestSetName
 
 
@@ -77,7 +76,7 @@ def unpacked(archive: Path, chosen: TestSet, folder: Path) -> Folders:
     except (zipfile.BadZipFile, EOFError) as problem:
         raise WeightsInvalid(f"{archive}: not a whole archive ({problem}); get the file anew.") from problem
     except OSError as problem:
-        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not disk_is_full(problem):
             raise
         raise ResourcesError(f"The disk of {folder} is full: make room, and run the same again.") from problem
     return found

@@ -1,12 +1,12 @@
 """The reports of a run: an Outcome when a picture ends, and calls of a Watch before that."""
 
-import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..errors import PictureError, ResourcesError, SeesrError
+from ..files import disk_is_full
 from ..sizes import Size
 from .outputs import Job
 
@@ -118,7 +118,7 @@ def raise_if_disk_full(outcome: Outcome) -> None:
     """Raise ResourcesError if the picture failed because the disk is full, since all others would fail too."""
     error: BaseException | None = outcome.error
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if disk_is_full(error):
             raise ResourcesError("The disk is full: make room, and the same command again does what is left.")
         error = error.__cause__
 

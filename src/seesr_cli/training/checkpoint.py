@@ -5,7 +5,6 @@
 A checkpoint is written as `step-N.part`, brought to the disk and then renamed. Tensors have their published names.
 """
 
-import errno
 import json
 import os
 import shutil
@@ -85,10 +84,9 @@ def write(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         last = whole(run)
         stays = f"The last whole checkpoint is {last[-1].name}" if last else "There is no checkpoint yet"
-        full = isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)
-        cause = "the disk is full" if full else str(problem).partition("\n")[0]
+        reason = files.cause(problem).partition("\n")[0]
         raise ResourcesError(
-            f"{target} cannot be written ({cause}). {stays}: make room, then go on with --resume."
+            f"{target} cannot be written ({reason}). {stays}: make room, then go on with --resume."
         ) from problem
     for old in whole(run)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)

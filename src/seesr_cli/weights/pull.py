@@ -5,7 +5,6 @@ stock.in_words(wanted.files), wanted.origins  # to be told before a person says 
 fetch_all(wanted, watch)
 """
 
-import errno
 import shutil
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import WeightsError, WeightsInvalid, WeightsMissing
-from ..files import cause
+from ..files import cause, disk_is_full
 from ..wording import bytes_in_words
 from . import connection, hub, status
 from .lock import SLACK, File, FileSource, Lock
@@ -113,9 +112,10 @@ def fetch_all(wanted: PullPlan, watch: OnPull = silent) -> None:
         with hub.quiet():
             _fetch_all(wanted, watch)
     except OSError as problem:
-        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
         where = problem.filename or wanted.into.root
-        remedy = "make room" if full else "see to that, or choose another folder (HF_HOME, or --to DIR)"
+        remedy = (
+            "make room" if disk_is_full(problem) else "see to that, or choose another folder (HF_HOME, or --to DIR)"
+        )
         raise WeightsError(
             f"The files cannot be written to {where} ({cause(problem)}). What has come is kept: {remedy}, then run the "
             "same again."
