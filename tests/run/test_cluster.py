@@ -1,5 +1,6 @@
 """A run on a cluster is the run of one process, with more hands, and leaves nothing behind however it ends."""
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -223,6 +224,28 @@ def test_an_actor_that_is_killed_in_the_middle_of_a_picture_costs_nothing(tmp_pa
     assert lines(tmp_path / "out") == {f"{number}_x4.png": 1 for number in range(6)}
     assert len(list((tmp_path / "out").glob("*.png"))) == 6
     assert parts(tmp_path / "out") == []
+
+
+@with_ray
+@pytest.mark.slow
+def test_actors_that_are_killed_at_twenty_random_moments_cost_nothing(tmp_path: Path, start: Start) -> None:
+    folder, chance = draw(tmp_path / "in", 3), random.Random(2)
+    for number in range(20):
+        out = tmp_path / str(number)
+        process = start(folder, "-o", out, "--cluster", "local:2", "--json", *SLOW_STEPS)
+        next(events(process, "started"))
+        time.sleep(chance.uniform(0, 6))
+        if victims := [pid for pid, command in living(process.pid).items() if command.startswith("ray::Restorer")]:
+            os.kill(chance.choice(victims), signal.SIGKILL)
+        _, err = process.communicate(timeout=STARTING)
+        assert process.returncode == 0, (number, err)
+        check_gone(process.pid, 15)
+        told = [json.loads(line) for line in (out / JOURNAL).read_text().splitlines()]
+        assert len(told) <= 4  # one killed between its line and the name of the result has told for nothing
+        assert {line["output"]: line["sha256"] for line in told} == {
+            f"{each}_x4.png": hashlib.sha256((out / f"{each}_x4.png").read_bytes()).hexdigest() for each in range(3)
+        }
+        assert parts(out) == []
 
 
 @with_ray
