@@ -182,6 +182,33 @@ def test_the_dape_stage_trains_lora_alone_and_its_loss_falls() -> None:
     assert len(learning) + len(frozen) == len(list(student.parameters()))
 
 
+def test_a_student_of_whom_everything_learns_leaves_its_teacher_alone() -> None:
+    torch.manual_seed(0)
+    teacher = Tagger(TAGGER, 5)
+    tagger.start_from_nothing(teacher, 0)
+    before = copy.deepcopy(teacher.state_dict())
+    recipe = dape.DapeRecipe(steps=12, batch=2, lr=1e-3, learns="all")
+    student, learning = dape.make_student(teacher, recipe)
+    assert len(learning) == len(list(teacher.parameters()))
+    losses = [loss for _, loss in dape.train(teacher, student, learning, examples(), recipe)]
+    assert sum(losses[-4:]) < sum(losses[:4])
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_taggers_learn_in_the_precision_that_they_are_in() -> None:
+    torch.manual_seed(0)
+    teacher = Tagger(TAGGER, 5).bfloat16()
+    tagger.start_from_nothing(teacher, 0)
+    losses = [loss for _, loss in tagger.train(teacher, examples(), 12, 2, 1e-3, 0)]
+    assert losses[-1] < losses[0]
+    assert tagger.scores(teacher, [examples()[0].clean]).dtype == torch.float32
+    recipe = dape.DapeRecipe(steps=1, batch=2, learns="all")
+    student, learning = dape.make_student(teacher, recipe)
+    assert next(iter(dape.train(teacher, student, learning, examples(), recipe)))[1] > 0
+    assert {parameter.dtype for parameter in student.parameters()} == {torch.bfloat16}
+
+
 def test_the_dape_loss_is_the_sum_of_both_published_terms() -> None:
     student, teacher = (torch.tensor([[0.3]]), torch.ones(1, 2, 3)), (torch.tensor([[1.2]]), torch.zeros(1, 2, 3))
     wanted, given = torch.sigmoid(teacher[0]), torch.sigmoid(student[0])
@@ -226,6 +253,31 @@ def test_the_controlnet_starts_as_the_unets_encoder(vae: AutoencoderKL) -> None:
     for name, value in networks.unet.state_dict().items():
         if name.startswith(("conv_in.", "time_embedding.", "down_blocks.", "mid_block.")):
             assert torch.equal(ours[name], value)
+
+
+def test_a_denoiser_from_nothing_starts_at_the_noise_and_its_controlnet_adds_nothing(vae: AutoencoderKL) -> None:
+    torch.manual_seed(0)
+    wide = UNET | {"block_out_channels": [24, 16]}
+    unet, controlnet = build_unet(wide), build_controlnet(wide | {"conditioning_embedding_out_channels": [8, 8, 8]})
+    restorer.copy_encoder(unet, controlnet)
+    kept = torch.cumprod(1 - torch.linspace(1e-3, 0.4, 20), 0)
+    networks = Networks(copy.deepcopy(vae), CLIPTextModel(TEXT), unet, controlnet, kept)
+    restorer.start_at_noise(networks)
+    denoiser = objective.Denoiser(unet, controlnet, networks.text)
+    noise, step = torch.randn(2, 12, 16, 16), torch.tensor([19, 19])
+    prompt, tokens = torch.full((2, 77), 3), torch.randn(2, 10, 8)
+    with torch.no_grad():
+        one, other = (denoiser(noise, step, prompt, tokens, torch.full((2, 3, 64, 64), grey)) for grey in (0.0, 1.0))
+    assert torch.equal(one, other)
+    assert (one - noise).square().mean() < 0.01
+
+    # the first step opens the control path, and all of it can learn
+    training = restorer.Training(networks, restorer.Denoising(batch=2, crop=32, lr=1e-3, learns="all"))
+    source = restorer.batches(make_pairs(vae), training.recipe, 4, training.generator)
+    for _ in range(2):
+        training.learn(next(source))
+    assert controlnet.controlnet_cond_embedding.conv_in.weight.grad.any()
+    assert networks.text.get_input_embeddings().weight.grad.any()
 
 
 def test_the_published_stage_trains_the_controlnet_and_the_image_attention_alone(vae: AutoencoderKL) -> None:
@@ -303,6 +355,16 @@ def test_averaged_weights_follow_and_forget_the_start() -> None:
     for _ in range(100):
         average.update(layer.state_dict())
     assert average.weights["weight"].item() == pytest.approx(3.0, abs=1e-2)
+
+
+def test_crops_are_turned_only_where_labels_allow_it() -> None:
+    ramp = [Photograph("ramp", torch.arange(20, dtype=torch.uint8).repeat(3, 20, 1))]
+    for turned, kinds in ((True, 4), (False, 1)):
+        generator = torch.Generator().manual_seed(0)
+        drawn = [photographs.crop(ramp, 16, generator, turned)[1].int() for _ in range(60)]
+        slopes = {(int(each[0, 0, 1] - each[0, 0, 0]), int(each[0, 1, 0] - each[0, 0, 0])) for each in drawn}
+        assert len(slopes) == kinds
+        assert (1, 0) in slopes
 
 
 def test_no_photograph_is_both_trained_on_and_kept_aside() -> None:

@@ -78,7 +78,8 @@ def train(vae: AutoencoderKL, photographs: tuple[Photograph, ...], recipe: Autoe
     average = Average(vae.state_dict(), recipe.average)
     for step in range(recipe.steps):
         set_rate(optimiser, rate(step / recipe.steps))
-        pixels = 2 * unit(torch.stack([crop(photographs, recipe.crop, generator)[1] for _ in range(recipe.batch)])) - 1
+        drawn = torch.stack([crop(photographs, recipe.crop, generator)[1] for _ in range(recipe.batch)])
+        pixels = (2 * unit(drawn) - 1).to(vae.device, vae.dtype)
         posterior = vae.encode(pixels).latent_dist
         restored = vae.decode(posterior.sample(generator)).sample
         distance = (restored - pixels).abs().mean()
@@ -112,7 +113,7 @@ def scale(vae: AutoencoderKL, photographs: tuple[Photograph, ...], size: int = 2
     """Return the factor that gives the latents of `photographs` a standard deviation of 1."""
     generator = torch.Generator().manual_seed(1)
     pixels = torch.stack([crop(photographs, size, generator)[1] for _ in range(32)])
-    return 1.0 / vae.encode(2 * unit(pixels) - 1).latent_dist.mean.std().item()
+    return 1.0 / vae.encode((2 * unit(pixels) - 1).to(vae.device, vae.dtype)).latent_dist.mean.std().item()
 
 
 # The linear start -----------------------------------------------------------------------------------------------------

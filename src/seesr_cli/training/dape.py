@@ -6,6 +6,7 @@ arXiv 2311.16518, section 3.2.
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,8 @@ from .teacher import Example, stack
 class DapeRecipe:
     """How the student is trained; the defaults are the published ones (their number of steps is not published).
 
-    tokens, tags: weights of the two losses.
+    tokens, tags: weights of the two losses. learns: LoRA as published, or all weights, as a short training needs it
+    (docs/decisions/0040).
     """
 
     rank: int = 8
@@ -33,12 +35,15 @@ class DapeRecipe:
     lr: float = 1e-4
     tokens: float = 1.0
     tags: float = 1.0
+    learns: Literal["lora", "all"] = "lora"
     seed: int = 0
 
 
 def make_student(teacher: Tagger, recipe: DapeRecipe) -> tuple[Tagger, list[torch.nn.Parameter]]:
-    """Return a copy of `teacher` with LoRA on it, and the parameters that train."""
+    """Return a copy of `teacher`, with LoRA on it where that is to learn, and the parameters that train."""
     student = copy.deepcopy(teacher)
+    if recipe.learns == "all":
+        return student, [*student.requires_grad_(True).parameters()]
     return student, lora.put_on(student, recipe.rank, recipe.alpha, recipe.seed)
 
 
@@ -58,7 +63,7 @@ def set_dropout(student: Tagger, path: float = DROP_PATH, head: float = DROPOUT)
 
 def loss(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], recipe: DapeRecipe) -> Tensor:
     """Return MSE of the tokens plus cross-entropy of the labels' probabilities; each side is (logits, tokens)."""
-    (logits, tokens), (wanted_logits, wanted_tokens) = student, teacher
+    (logits, tokens), (wanted_logits, wanted_tokens) = ([each.float() for each in read] for read in (student, teacher))
     entropy = F.binary_cross_entropy_with_logits(logits, torch.sigmoid(wanted_logits))
     return recipe.tokens * F.mse_loss(tokens, wanted_tokens) + recipe.tags * entropy
 
@@ -76,7 +81,7 @@ def train(
     teacher.requires_grad_(False)
     for step in range(recipe.steps):
         chosen = [examples[draw(0, len(examples), generator)] for _ in range(recipe.batch)]
-        batch = stack(chosen, teacher.side)
+        batch = stack(chosen, teacher.side).beside(teacher)
         with torch.no_grad():
             wanted = teacher(batch.clean)
         distance = loss(student(batch.degraded), wanted, recipe)

@@ -47,20 +47,22 @@ def draw_pair(
     mixture: Sequence[tuple[float, Degradation]],
     vae: AutoencoderKL,
     generator: torch.Generator,
+    turned: bool = True,
 ) -> Pair:
     """Return the pair of a square of `size` from any photograph, degraded by one of `mixture` (weight, degradation).
 
     A quarter of the squares are taken a third larger, where the photograph has room, and shrunk: sharper pictures.
+    turned: as for `crop`.
     """
     weights = torch.tensor([weight for weight, _ in mixture])
     _, degradation = mixture[int(torch.multinomial(weights, 1, generator=generator))]
     larger = size * 4 // 3
     roomy = [photograph for photograph in photographs if min(photograph.pixels.shape[-2:]) >= larger]
     if roomy and draw(0, 4, generator) == 0:
-        big = unit(crop(roomy, larger, generator)[1])
+        big = unit(crop(roomy, larger, generator, turned)[1])
         clean = whole(F.interpolate(big[None], (size, size), mode="bicubic", antialias=True)[0])
     else:
-        clean = crop(photographs, size, generator)[1]
+        clean = crop(photographs, size, generator, turned)[1]
     return make_pair(clean, published(degradation), vae, generator)
 
 

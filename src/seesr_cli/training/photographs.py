@@ -55,9 +55,12 @@ def draw(low: int, high: int, generator: torch.Generator) -> int:
     return int(torch.randint(low, high, (), generator=generator))
 
 
-def crop(photographs: Sequence[Photograph], size: int, generator: torch.Generator) -> tuple[int, Tensor]:
-    """Return which photograph was drawn and a turned, mirrored square of it, [3, size, size] uint8.
+def crop(
+    photographs: Sequence[Photograph], size: int, generator: torch.Generator, turned: bool = True
+) -> tuple[int, Tensor]:
+    """Return which photograph was drawn and a square of it, [3, size, size] uint8.
 
+    turned: mirror it and turn it by quarters at random, which labels that name a direction forbid.
     Photographs are drawn evenly, whatever their size. Raises ValueError when one is smaller than the crop.
     """
     index = draw(0, len(photographs), generator)
@@ -66,7 +69,8 @@ def crop(photographs: Sequence[Photograph], size: int, generator: torch.Generato
     if min(height, width) < size:
         raise ValueError(f"{photographs[index].name} is {width}x{height}: too small for a crop of {size}.")
     top, left = draw(0, height - size + 1, generator), draw(0, width - size + 1, generator)
-    return index, turn(pixels[:, top : top + size, left : left + size], draw(0, 8, generator))
+    square = pixels[:, top : top + size, left : left + size]
+    return index, turn(square, draw(0, 8, generator)) if turned else square
 
 
 def turn(pixels: Tensor, way: int) -> Tensor:

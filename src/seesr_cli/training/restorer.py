@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from ..models.graft import Conditioning, TwoCrossAttentions
 from ..restore.colour import low_frequencies, wavelet
 from .autoencoder import gentle
 from .objective import Denoiser, Learns, Objective, add_noise, choose, clean_latent, draw_timestep, error
@@ -161,6 +162,58 @@ def start_from_nothing(networks: Networks) -> None:
     nn.init.xavier_uniform_(networks.controlnet.controlnet_cond_embedding.conv_out.weight)
     for convolution in (*networks.controlnet.controlnet_down_blocks, networks.controlnet.controlnet_mid_block):
         nn.init.normal_(convolution.weight, std=0.3 / convolution.in_channels**0.5)
+
+
+@torch.no_grad()
+def start_at_noise(networks: Networks) -> None:
+    """Start `networks` where the UNet takes its whole input for noise, and the ControlNet adds nothing.
+
+    At the noisiest timesteps that is nearly right, so that training begins with what the noise hides. The highest level
+    carries each latent channel twice, with both signs: SiLU(x) - SiLU(-x) = x. Its blocks add nothing at first. Needs
+    twice as many channels there as the latent has. The control path is closed as in a published ControlNet.
+    """
+    unet, controlnet = networks.unet, networks.controlnet
+    channels = unet.config.in_channels
+    identity = torch.cat([torch.eye(channels), -torch.eye(channels)])
+    highest = (unet.down_blocks[0], unet.up_blocks[-1], controlnet.down_blocks[0])
+    for block in (block for stage in highest for block in stage.resnets):
+        nn.init.zeros_(block.conv2.weight)
+        nn.init.zeros_(block.conv2.bias)
+    for convolution in (unet.conv_in, controlnet.conv_in):
+        _carry(convolution, identity, 0)
+    last = unet.up_blocks[-1].resnets[-1]
+    # what it reads ends with the features that `conv_in` made
+    skipped = last.conv_shortcut.in_channels - unet.conv_in.out_channels
+    _carry(last.conv_shortcut, torch.eye(2 * channels), skipped)
+    nn.init.zeros_(unet.conv_out.weight)
+    _carry(unet.conv_out, identity.T, 0)
+    for convolution in (*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block):
+        nn.init.zeros_(convolution.weight)
+        nn.init.zeros_(convolution.bias)
+    nn.init.xavier_uniform_(controlnet.controlnet_cond_embedding.conv_out.weight)
+    # the last norm divides by the features' deviation, which a trial tells
+    noise = torch.randn(16, channels, 16, 16, generator=torch.Generator().manual_seed(0)).to(unet.device, unet.dtype)
+    nothing = [torch.zeros(16, 1, width).to(noise) for width in _context_widths(unet)]
+    step = torch.full((16,), len(networks.kept) - 1, device=unet.device)
+    found = unet(noise, step, encoder_hidden_states=Conditioning(*nothing), return_dict=False)[0]
+    unet.conv_out.weight.mul_((noise * found).mean() / found.square().mean())
+
+
+def _carry(convolution: nn.Conv2d, weight: Tensor, first: int) -> None:
+    """Let the first outputs of `convolution` be `weight` times its inputs from `first` on, pixel by pixel."""
+    outputs, inputs = weight.shape
+    middle = convolution.kernel_size[0] // 2
+    convolution.weight[:outputs] = 0
+    convolution.weight[:outputs, first : first + inputs, middle, middle] = weight.to(convolution.weight)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+
+
+def _context_widths(unet: UNet2DConditionModel) -> tuple[int, int]:
+    """Return the widths of the encoded prompt and of the tokens that `unet` attends to."""
+    place = next(module for module in unet.modules() if isinstance(module, TwoCrossAttentions))
+    text, image = (each.transformer_blocks[0].attn2.to_k.in_features for each in (place.text, place.image))
+    return text, image
 
 
 def batches(

@@ -37,6 +37,12 @@ class Examples(NamedTuple):
     labels: Tensor
     known: Tensor
 
+    def beside(self, tagger: Tagger) -> "Examples":
+        """Return these examples on the device of `tagger`, the pixels in its precision."""
+        weight = tagger.to_tokens.weight
+        clean, degraded = (each.to(weight.device, weight.dtype) for each in (self.clean, self.degraded))
+        return Examples(clean, degraded, self.labels.to(weight.device), self.known.to(weight.device))
+
 
 def start_from_nothing(tagger: Tagger, seed: int) -> None:
     """Give the label vectors, which a built tagger has as zeros, directions of their own."""
@@ -75,12 +81,12 @@ def train(
     optimiser = adamw([(tagger.parameters(), lr)], 0.01, QUICK_BETAS)
     present = torch.stack([example.labels * example.known for example in examples]).sum(0)
     absent = torch.stack([(1 - example.labels) * example.known for example in examples]).sum(0)
-    weight = (absent / present.clamp(min=1)).clamp(1, FREQUENT) ** 0.5
+    weight = ((absent / present.clamp(min=1)).clamp(1, FREQUENT) ** 0.5).to(tagger.to_tokens.weight.device)
     for step in range(steps):
         set_rate(optimiser, rate(step / steps))
-        drawn = draw_batch(examples, batch, tagger.side, generator, mirror)
+        drawn = draw_batch(examples, batch, tagger.side, generator, mirror).beside(tagger)
         logits, _ = tagger(drawn.clean)
-        entropy = F.binary_cross_entropy_with_logits(logits, drawn.labels, reduction="none", pos_weight=weight)
+        entropy = F.binary_cross_entropy_with_logits(logits.float(), drawn.labels, reduction="none", pos_weight=weight)
         loss = (entropy * drawn.known).sum() / drawn.known.sum().clamp(min=1)
         descend(optimiser, loss, tagger.parameters(), 1.0)
         yield step + 1, loss.item()
@@ -89,7 +95,9 @@ def train(
 @torch.no_grad()
 def scores(tagger: Tagger, pictures: Sequence[Tensor]) -> Tensor:
     """Return the probability of each label, [pictures, labels], of [3, H, W] uint8 pictures."""
-    return torch.cat([torch.sigmoid(tagger(normalise(unit(picture), tagger.side))[0]) for picture in pictures])
+    weight = tagger.to_tokens.weight
+    seen = (normalise(unit(picture), tagger.side).to(weight.device, weight.dtype) for picture in pictures)
+    return torch.cat([torch.sigmoid(tagger(pixels)[0].float()) for pixels in seen]).cpu()
 
 
 def best_thresholds(
