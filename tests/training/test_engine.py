@@ -130,6 +130,31 @@ def test_a_run_may_go_on_with_another_number_of_devices_and_says_so(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_an_optimiser_that_is_not_installed_is_told(
+    pictures: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchao", None)
+    monkeypatch.setitem(sys.modules, "torchao.optim", None)
+    with pytest.raises(UsageError, match=r"pip install 'seesr-cli\[8bit\]'"):
+        train(recipe("dape", optimiser="adamw8bit"), pictures, tiny_weights, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torchao's and the compiler's own
+def test_the_optimiser_of_8_bits_follows_the_other_and_goes_on_where_it_was_stopped(
+    pictures: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torchao")
+    whole = train(recipe("dape", optimiser="adamw8bit"), pictures, tiny_weights, tmp_path / "whole")
+    full = train(recipe("dape"), pictures, tiny_weights, tmp_path / "full")
+    train(recipe("dape", optimiser="adamw8bit"), pictures, tiny_weights, tmp_path / "parts", stop=after(1))
+    train(recipe("dape", optimiser="adamw8bit"), pictures, tiny_weights, tmp_path / "parts", resume=True)
+    one, other = learnt(tmp_path / "whole"), learnt(tmp_path / "parts")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    losses, others = ([each["loss"] for each in run if each["event"] == "step"] for run in (whole, full))
+    assert losses == pytest.approx(others, rel=1e-2)
+
+
 def test_the_tracker_is_told_what_the_log_is_told(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     train(recipe("dape", steps=2, tracker="tensorboard"), pictures, tiny_weights, tmp_path)

@@ -24,7 +24,7 @@ from ..machine.available import free_on
 from . import checkpoint as checkpoints
 from . import page, validation
 from .checkpoint import Checkpoint
-from .optimise import Average, adamw, set_rate, stepped
+from .optimise import Average, adamw, adamw8bit, set_rate, stepped
 from .recipe import FREE, Recipe, parsed
 from .samples import Samples, load
 from .sources import Source, aside, chance, digest
@@ -67,9 +67,11 @@ def train(run: Run) -> bool:
     if recipe.batch % world:
         raise UsageError(f"batch is {recipe.batch}: give a multiple of the {world} devices.")
     learnt_from, looked_at = aside(run.sources, recipe.validate)
+    # before a checkpoint is read, whose tensors may be torchao's
+    kind = adamw8bit() if recipe.optimiser == "adamw8bit" else None
     found = _found(run, digest(learnt_from), tell)
     stage = build(recipe, run.weights, accelerator.device)
-    optimiser = adamw([(stage.learning, recipe.lr)], recipe.decay, (recipe.betas[0], recipe.betas[1]))
+    optimiser = adamw([(stage.learning, recipe.lr)], recipe.decay, (recipe.betas[0], recipe.betas[1]), kind)
     learning = {str(place): parameter for place, parameter in enumerate(stage.learning)}
     average = Average(learning, recipe.ema) if recipe.ema else None
     step, micro = 0, recipe.micro or micro_batch(recipe.batch // world, accelerator.device)
@@ -154,7 +156,7 @@ def train(run: Run) -> bool:
             )
         losses.append(total)
         speed = (step - first) * recipe.batch / (time.monotonic() - started)
-        log.add({"step": step, "loss": total, "lr": optimiser.param_groups[0]["lr"], **parts})
+        log.add({"step": step, "loss": total, "lr": float(optimiser.param_groups[0]["lr"]), **parts})
         ends = step == recipe.steps
         tell(
             {

@@ -28,6 +28,7 @@ class Recipe:
     (the folder's own networks: fine-tuning) or "nothing" (new weights of the folder's sizes).
     learns: for seesr "published" (ControlNet and image attention), "networks", "all" (text tower too); for dape "lora"
     or "all".
+    optimiser: AdamW, or the one whose moments have 8 bits (extra `8bit`).
     steps: of the optimiser. batch: pictures a step, over all devices. micro: pictures a device computes at once; 0 lets
     the program choose. warmup: steps. halvings: steps at which the learning rate is halved.
     precision: "fp32", "bf16" or "fp16", of the computation; what is learnt stays fp32. checkpointing: compute features
@@ -47,6 +48,7 @@ class Recipe:
     steps: int = 150_000
     batch: int = 192
     micro: int = 0
+    optimiser: Literal["adamw", "adamw8bit"] = "adamw"
     lr: float = 5e-5
     betas: tuple[float, ...] = (0.9, 0.999)
     decay: float = 1e-2
