@@ -33,8 +33,8 @@ READER: dict[str, Any] = TAGGER | {"image_res": 192, "window_size": 6}
 SETTINGS = Settings(steps=20, guidance=1.0, colour="none", process_size=64, tile=160, overlap=16)
 """Of all measuring: colours are the networks' own."""
 
-# Padding by reflection, as the miniature has it, shows every convolution at a border the other diagonal: with it a
-# model of 800 steps drew rows, columns, dots and checker as told, and the two diagonals in patches, whatever the tag.
+# Padding by reflection, as the miniature has it, shows a convolution at a border the other diagonal. With it a model of
+# 800 steps drew rows, columns, dots and checker as told, and the diagonals in patches, whatever the tag (decision 53).
 PADDING = {"padding_mode": "zeros"}
 NETWORKS = {"unet": UNET | PADDING, "controlnet": CONTROLNET | PADDING, "text": TEXT}
 MODEL = MINIATURE
@@ -54,10 +54,10 @@ class Amounts:
     teacher_steps: int = 400
     teacher_batch: int = 8
     teacher_lr: float = 1e-3
-    student: DapeRecipe = field(default_factory=lambda: DapeRecipe(steps=300, batch=8, lr=5e-4, learns="all"))
+    student: DapeRecipe = field(default_factory=lambda: DapeRecipe(steps=900, batch=8, lr=5e-4, learns="all"))
     restorer: Denoising = field(
         default_factory=lambda: Denoising(
-            steps=1000,
+            steps=2000,
             batch=24,
             crop=32,
             lr=1.5e-3,
