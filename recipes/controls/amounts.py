@@ -38,7 +38,9 @@ SETTINGS = Settings(steps=20, guidance=1.0, colour="none", process_size=64, tile
 PADDING = {"padding_mode": "zeros"}
 NETWORKS = {"unet": UNET | PADDING, "controlnet": CONTROLNET | PADDING, "text": TEXT}
 MODEL = MINIATURE
-"""The layout of the folder, and whose VAE is taken."""
+"""The layout of the folder."""
+AUTOENCODER = Path(__file__).parent
+"""Holds `vae/`: the miniature's first VAE, which gives back what it is given. The present one draws."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ Stages, each of which leaves its result in the work folder and is skipped where 
     export     the folder, which `seesr upscale --model miniature --weights DIR` takes
     measure    table.md, numbers.json and sheet.png in the folder
 
-The VAE is the miniature's and does not learn. Needs the extra `train`, and no photographs.
+The VAE is the miniature's first one and does not learn. Needs the extra `train`, and no photographs.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,11 +20,12 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from amounts import FULL, MODEL, NETWORKS, READER, SCHEDULER, SMOKE, Amounts
+from amounts import AUTOENCODER, FULL, MODEL, NETWORKS, READER, SCHEDULER, SMOKE, Amounts
 from findings import measure, sheet, table
+from prompts import token_ids
 from squares import TEXTURES, Square, squares
 from torch import Tensor
-from train import Reporter, token_ids
+from train import Reporter
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from words import write_tokenizer
 
@@ -41,7 +42,6 @@ from seesr_cli.training.folder import export, write_json
 from seesr_cli.training.photographs import unit
 from seesr_cli.training.restorer import Pair
 from seesr_cli.training.teacher import Example
-from seesr_cli.weights import locate
 
 UNSEEN = 1_000_000
 """Added to the seed of the pictures that are measured on."""
@@ -64,7 +64,7 @@ class Making:
         self.squares = squares(amounts.pictures, seed)
         write_tokenizer(work / "tokenizer", TEXTURES)
         self.tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer", local_files_only=True)
-        self.vae = load.load_vae(MODEL, locate(MODEL, None), Place(torch.device("cpu"), torch.float32))
+        self.vae = load.load_vae(MODEL, AUTOENCODER, Place(torch.device("cpu"), torch.float32))
 
     def train_tagger(self) -> None:
         """Train the teacher on clean pictures and choose its thresholds. Nothing is mirrored: tags name directions."""
@@ -119,7 +119,7 @@ class Making:
         described = {
             **NETWORKS,
             "text": self._text_config(),
-            "vae": {**configs.networks(MODEL).vae, "_class_name": "AutoencoderKL"},
+            "vae": {**configs.networks(MODEL, AUTOENCODER).vae, "_class_name": "AutoencoderKL"},
             "tagger": READER | {"labels": len(TEXTURES)},
             "scheduler": SCHEDULER,
         }
@@ -159,9 +159,9 @@ class Making:
         typer.echo(f"making {2 * len(self.squares)} pairs for the restorer")
         generator = torch.Generator().manual_seed(self.seed)
         readers = [Reader(self._tagger(name), TEXTURES, (0.5,) * len(TEXTURES)) for name in ("teacher", "student")]
-        told = [token_ids(compose((name,), "", "").positive, self.tokenizer) for name in TEXTURES]
+        told = token_ids([compose((name,), "", "").positive for name in TEXTURES], self.tokenizer)
         # half of the prompts without tags are the negative one, so that guidance moves away from what has been learnt
-        untold = [token_ids(text, self.tokenizer) for text in (compose((), "", "").positive, NEGATIVE_PROMPT)]
+        untold = token_ids([compose((), "", "").positive, NEGATIVE_PROMPT], self.tokenizer)
         made = []
         for number, each in enumerate(self.squares):
             small = _small(each, number)

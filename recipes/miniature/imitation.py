@@ -5,10 +5,11 @@
 
 A file of OUT holds SHARD squares of photographs that are not kept aside: `degraded` [n, 64, 64, 3], `taught` and
 `clean` [n, 256, 256, 3], uint8. What is there already is not made again, so a call that was stopped can be repeated.
-A square takes about 1.2 seconds of one core, nearly all of them the teacher's. Nothing trains on them yet: decision 52.
+A square takes about 1.2 seconds of one core, nearly all of them the teacher's.
+`look.py` learns from them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Annotated
@@ -84,6 +85,24 @@ def make(
     return degraded, teacher(degraded), in_8_bits(unit(clean))
 
 
+def write(photographs: Sequence[Photograph], out: Path, count: int, seed: int, threads: int) -> Iterator[Path]:
+    """Write `count` squares below `out`; yields the path of each new file."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / f"{number:04}.npz" for number in range(count // SHARD)]
+    teacher = None if all(path.exists() for path in paths) else RealESRGAN(threads)
+    for number, path in enumerate(paths):
+        if teacher is None or path.exists():
+            continue
+        generator = torch.Generator().manual_seed(seed * 100_000 + number)
+        made = [make(photographs, SEEN, teacher, generator) for _ in range(SHARD)]
+        partial = path.with_suffix(".part")
+        with partial.open("wb") as file:
+            degraded, taught, clean = (np.stack(column) for column in zip(*made, strict=True))
+            np.savez(file, degraded=degraded, taught=taught, clean=clean)
+        partial.replace(path)
+        yield path
+
+
 def main(
     photos: Annotated[list[Path], typer.Option(exists=True, file_okay=False, help="Folders of photographs.")],
     out: Annotated[Path, typer.Option(help="Where the squares are kept.")],
@@ -93,19 +112,7 @@ def main(
 ) -> None:
     """Make the squares."""
     torch.set_num_threads(threads)
-    out.mkdir(parents=True, exist_ok=True)
-    photographs, teacher = read_split(photos).training, RealESRGAN(threads)
-    for number in range(count // SHARD):
-        path = out / f"{number:04}.npz"
-        if path.exists():
-            continue
-        generator = torch.Generator().manual_seed(seed * 100_000 + number)
-        made = [make(photographs, SEEN, teacher, generator) for _ in range(SHARD)]
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as file:
-            degraded, taught, clean = (np.stack(column) for column in zip(*made, strict=True))
-            np.savez(file, degraded=degraded, taught=taught, clean=clean)
-        partial.replace(path)
+    for path in write(read_split(photos).training, out, count, seed, threads):
         typer.echo(path)
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from look import LookRecipe
+from prompts import PromptRecipe
+
 from seesr_cli.training import photographs
 from seesr_cli.training.autoencoder import AutoencoderRecipe
 from seesr_cli.training.degradation import MILD, STRONG, Blur, Degradation, Noise, Resize, Ringing, Round
@@ -204,9 +207,10 @@ class Recipe:
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
     tagger: TaggerRecipe = TaggerRecipe()
     restorer: OneStep = field(default_factory=lambda: OneStep(steps=1520, alone=0.45))
+    look: LookRecipe = field(default_factory=LookRecipe)
+    prompts: PromptRecipe = field(default_factory=PromptRecipe)
     region: int = 432
     pairs: int = 700
-    trials: int = 4
 
 
 def read_split(folders: Sequence[Path]) -> photographs.Split:
@@ -222,8 +226,9 @@ SMOKE = Recipe(
     autoencoder=AutoencoderRecipe(steps=2, batch=1, fit_crops=4, crop=64),
     tagger=TaggerRecipe(pictures=6, teacher_steps=2, student_steps=1, batch=2),
     restorer=OneStep(steps=3, batch=1, crop=64),
+    look=LookRecipe(squares=32, steps=2, batch=1, side=16, fitted=4),
+    prompts=PromptRecipe(steps=2, batch=1, side=8),
     region=128,
     pairs=3,
-    trials=1,
 )
 """Every stage once, in under a minute: nothing it makes is of use."""

@@ -1,6 +1,7 @@
 """Make the miniature from nothing: photographs in, the folder `seesr upscale --model miniature` reads out.
 
-    python recipes/miniature/train.py --photos DIR --out DIR
+    pip install --no-deps -r recipes/miniature/requirements.txt
+    python recipes/miniature/train.py --photos DIR [--photos DIR ...] --out DIR [--start MINIATURE]
 
 Stages, each of which leaves its result in the work folder and is skipped where that is there already:
 
@@ -8,39 +9,65 @@ Stages, each of which leaves its result in the work folder and is skipped where 
     tagger        teacher on clean pictures, and the control: the teacher after as many more steps as the student's
     dape          student: LoRA on the teacher, degraded pictures
     restorer      text tower, ControlNet and UNet, later the decoder with them; goes on where it was stopped
+    squares       what Real-ESRGAN x4plus makes of degraded squares (`imitation.py`)
+    prompts       text tower and cross-attention: what words are worth (`prompts.py`)
+    look          a larger decoder, which imitates the teacher (`look.py`); goes on where it was stopped
     export        the folder, fp16
     evaluate      numbers.json and the model card, on the photographs that were kept aside
 
-Needs the extra `train`. The miniature stands in for the published model offline; it is not the published model.
+With --start the first four are taken from a miniature that is there. Needs the extra `train`. The miniature stands in
+for the published model offline; it is not the published model.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import imitation
+import look
+import prompts
 import torch
 import typer
 from card import write_card
 from examples import make_examples, whole_views
 from measure import measure
-from recipe import CONTROLNET, FULL, MIXTURE, SCHEDULER, SMOKE, TEXT, UNET, Recipe
+from recipe import (
+    CONTROLNET,
+    FULL,
+    MIXTURE,
+    SCHEDULER,
+    SMOKE,
+    TEXT,
+    TEXT_WIDTH,
+    TOKEN_WIDTH,
+    UNET,
+    Recipe,
+    read_split,
+)
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from words import LENGTH, labels, write_tokenizer
 
+from seesr_cli.catalogue import MINIATURE
+from seesr_cli.machine.device import Place
+from seesr_cli.models import load
 from seesr_cli.models.graft import build_controlnet, build_unet
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.restore.prompt import compose
 from seesr_cli.restore.tag import Reader
 from seesr_cli.sampling.schedule import signal_kept
-from seesr_cli.training import autoencoder, dape, lora, pairs, photographs, restorer
+from seesr_cli.training import autoencoder, dape, lora, pairs, restorer
 from seesr_cli.training import teacher as tagger
 from seesr_cli.training.folder import export, write_json
-from seesr_cli.training.photographs import Photograph, unit
+from seesr_cli.training.objective import Denoiser
+from seesr_cli.training.photographs import Split, unit
 from seesr_cli.training.restorer import Pair
 from seesr_cli.training.teacher import Example
+
+READ = 8
+"""Of so many squares one is read: any embedding may meet any picture."""
 
 
 class Stage(StrEnum):
@@ -48,6 +75,9 @@ class Stage(StrEnum):
     TAGGER = "tagger"
     DAPE = "dape"
     RESTORER = "restorer"
+    SQUARES = "squares"
+    PROMPTS = "prompts"
+    LOOK = "look"
     EXPORT = "export"
     EVALUATE = "evaluate"
 
@@ -55,9 +85,9 @@ class Stage(StrEnum):
 class Making:
     """One making of the miniature: its recipe, its pictures, and the folder its intermediate files are in."""
 
-    def __init__(self, recipe: Recipe, pictures: Sequence[Photograph], work: Path, out: Path) -> None:
+    def __init__(self, recipe: Recipe, split: Split, work: Path, out: Path) -> None:
         self.recipe = recipe
-        self.split = photographs.split(pictures)
+        self.split = split
         self.work = work
         self.out = out
         work.mkdir(parents=True, exist_ok=True)
@@ -140,12 +170,76 @@ class Making:
                 self._keep("restorer-state", training.state())
         self._keep("restorer", {name: average.weights for name, average in training.averages.items()})
 
+    def take_over(self, folder: Path) -> None:
+        """Keep the networks of a miniature's `folder` as what the stages before the look have made."""
+        place = Place(torch.device("cpu"), torch.float32)
+        vae = load.load_vae(MINIATURE, folder, place)
+        blocks = vae.config.layers_per_block
+        self._keep("vae", {"weights": vae.state_dict(), "scale": vae.config.scaling_factor, "blocks": blocks})
+        unet, controlnet = load.load_unet(MINIATURE, folder, place), load.load_controlnet(MINIATURE, folder, place)
+        self._keep(
+            "restorer", {"vae": vae.state_dict(), "unet": unet.state_dict(), "controlnet": controlnet.state_dict()}
+        )
+        self._keep("student", {"weights": load.load_tagger(MINIATURE, folder, place).state_dict()})
+        thresholds = (folder / MINIATURE.thresholds).read_text(encoding="utf-8").split()
+        self._keep("teacher", {"thresholds": torch.tensor([float(each) for each in thresholds])})
+
+    def make_squares(self) -> None:
+        """Make the squares that the look is learnt from."""
+        folder, recipe = self.work / "squares", self.recipe.look
+        for path in imitation.write(self.split.training, folder, recipe.squares, recipe.seed, torch.get_num_threads()):
+            typer.echo(path)
+
+    def train_prompts(self) -> None:
+        """Train the text tower, UNet and ControlNet that are shipped."""
+        if self._there("prompts"):
+            return
+        recipe, networks = self.recipe.prompts, self._restoring()
+        nothing = torch.zeros(1, LENGTH, TEXT_WIDTH)
+        squares, start, goal = self._imitated(networks, Denoiser(networks.unet, networks.controlnet), nothing)
+        thresholds = tuple(float(each) for each in self._kept("teacher")["thresholds"])
+        reader = Reader(self._tagger("student"), self.names, thresholds)
+        tokens = torch.stack([reader.read(frame.float()).tokens[0] for frame in squares.frame[::READ]])
+        denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
+        training = prompts.Training(denoiser, self._tokenizer(self.work / "tokenizer"), networks.kept, recipe)
+        report = Reporter("prompts", recipe.steps)
+        for step, off in training.run(prompts.Material(start, goal, squares.frame, tokens, self.names)):
+            report(step, off)
+        parts: dict[str, dict[str, Tensor]] = {"text": {}, "unet": {}, "controlnet": {}}
+        for name, tensor in training.average.weights.items():
+            part, _, own = name.partition(".")
+            parts[part][own] = tensor
+        self._keep("prompts", parts)
+
+    def train_look(self) -> None:
+        """Train the decoder that is shipped, taking up what an earlier call left."""
+        if self._there("look"):
+            return
+        recipe, networks, told = self.recipe.look, self._restoring(), self._kept("prompts")
+        for name, network in (("text", networks.text), ("unet", networks.unet), ("controlnet", networks.controlnet)):
+            network.load_state_dict(told[name])
+        nothing = prompts.token_ids([compose((), "", "").positive], self._tokenizer(self.work / "tokenizer"))
+        denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
+        squares, _, latents = self._imitated(networks, denoiser, nothing)
+        torch.manual_seed(recipe.seed)
+        vae = look.deepened(networks.vae, self.vae_config() | {"layers_per_block": recipe.blocks})
+        autoencoder.start_decoder(vae, 2 * squares.frame[: recipe.fitted, :, :128, :128].float() - 1)
+        training = look.Training(vae, networks.kept, recipe)
+        if self._there("look-state"):
+            training.restore(self._kept("look-state"))
+        report = Reporter("look", recipe.steps)
+        for step, share in training.run(squares, latents):
+            report(step, share)
+            if step % 500 == 0:
+                self._keep("look-state", training.state())
+        self._keep("look", {"vae": training.average.weights})
+
     def write_folder(self) -> None:
         """Write the miniature's folder."""
-        weights = self._kept("restorer")
+        weights = self._kept("prompts") | self._kept("look")
         self._tokenizer(self.out / "tokenizer")
         configs = {
-            "vae": self.vae_config() | {"_class_name": "AutoencoderKL"},
+            "vae": self.vae_config() | {"_class_name": "AutoencoderKL", "layers_per_block": self.recipe.look.blocks},
             "unet": UNET,
             "controlnet": CONTROLNET,
             "text": self.text_config(),
@@ -159,7 +253,7 @@ class Making:
 
     def evaluate(self) -> None:
         """Measure on the photographs kept aside, keep the numbers and write the card."""
-        taggers = {name: self._tagger(name) for name in ("teacher", "student", "control")}
+        taggers = {name: self._tagger(name) for name in ("teacher", "student", "control") if self._trained(name)}
         held_out = self.split.held_out
         views = whole_views(held_out, MIXTURE, seed=5)
         numbers = measure(self.out, held_out, views, taggers, self._kept("teacher")["thresholds"])
@@ -178,9 +272,29 @@ class Making:
         restorer.start_from_nothing(networks)
         return networks
 
+    def _restoring(self) -> restorer.Networks:
+        """Return the networks as the restorer's stage left them; the text tower is not trained."""
+        weights = self._kept("restorer")
+        vae = autoencoder.build(self.vae_config())
+        unet, controlnet = build_unet(UNET), build_controlnet(CONTROLNET)
+        for name, network in (("vae", vae), ("unet", unet), ("controlnet", controlnet)):
+            network.load_state_dict(weights[name])
+        text = CLIPTextModel(CLIPTextConfig(**self.text_config()))
+        return restorer.Networks(vae, text, unet, controlnet, signal_kept(SCHEDULER))
+
+    def _imitated(
+        self, networks: restorer.Networks, denoiser: Denoiser, prompt: Tensor
+    ) -> tuple[look.Squares, Tensor, Tensor]:
+        """Return the squares, their latents, and what `denoiser` makes of these with one prompt and no embedding."""
+        squares = look.read_squares(sorted((self.work / "squares").glob("*.npz")))
+        tokens = torch.zeros(1, 1, TOKEN_WIDTH)
+        return squares, *look.restored(denoiser, networks.vae, squares.frame, prompt, tokens, networks.kept)
+
     def vae_config(self) -> dict[str, Any]:
-        """Return the VAE's configuration with the scaling factor that was measured."""
-        return self.recipe.autoencoder.config | {"scaling_factor": self._kept("vae")["scale"]}
+        """Return the VAE's configuration with the scaling factor that was measured, and the blocks that it has."""
+        config, kept = self.recipe.autoencoder.config, self._kept("vae")
+        blocks = kept.get("blocks", config["layers_per_block"])
+        return config | {"scaling_factor": kept["scale"], "layers_per_block": blocks}
 
     def text_config(self) -> dict[str, Any]:
         """Return the text tower's configuration for the tokenizer of this recipe."""
@@ -192,7 +306,7 @@ class Making:
         }
 
     def _tokenizer(self, folder: Path) -> CLIPTokenizer:
-        write_tokenizer(folder, self.names)
+        write_tokenizer(folder, [*self.names, *prompts.STRENGTHS])
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
     def _tagger(self, name: str) -> Tagger:
@@ -218,6 +332,9 @@ class Making:
             made.append(guide(pair, teacher, student, tokenizer))
         return made
 
+    def _trained(self, name: str) -> bool:
+        return self._there(name) and "weights" in self._kept(name)
+
     def _there(self, name: str) -> bool:
         return (self.work / f"{name}.pt").is_file()
 
@@ -235,12 +352,7 @@ def guide(pair: Pair, teacher: Reader, student: Reader, tokenizer: CLIPTokenizer
     tags = tuple(tag.name for tag in teacher.read(unit(pair.clean)).tags)
     tokens = student.read(unit(pair.degraded)).tokens[0]
     told, untold = (compose(each, "", "").positive for each in (tags, ()))
-    return pairs.guide(pair, tokens, *(token_ids(prompt, tokenizer) for prompt in (told, untold)))
-
-
-def token_ids(prompt: str, tokenizer: CLIPTokenizer) -> Tensor:
-    """Return the 77 token ids of a prompt."""
-    return torch.tensor(tokenizer(prompt, padding="max_length", truncation=True, max_length=LENGTH).input_ids)
+    return pairs.guide(pair, tokens, *prompts.token_ids((told, untold), tokenizer))
 
 
 class Reporter:
@@ -262,10 +374,13 @@ class Reporter:
 
 
 def main(
-    photos: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of photographs.")],
+    photos: Annotated[list[Path], typer.Option(exists=True, file_okay=False, help="Folders of photographs.")],
     out: Annotated[Path, typer.Option(help="Where the miniature is written.")],
     work: Annotated[Path | None, typer.Option(help="Intermediate files; OUT with '-work' behind it if absent.")] = None,
     stage: Annotated[list[Stage] | None, typer.Option(help="Only these stages; all if absent.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="A miniature whose first four stages are taken.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Every stage once, in under a minute; the result is of no use.")
@@ -274,16 +389,22 @@ def main(
     """Make the miniature."""
     if threads is not None:
         torch.set_num_threads(threads)
-    making = Making(SMOKE if smoke else FULL, photographs.read(photos), work or out.with_name(f"{out.name}-work"), out)
+    making = Making(SMOKE if smoke else FULL, read_split(photos), work or out.with_name(f"{out.name}-work"), out)
+    if start is not None:
+        making.take_over(start)
     steps: dict[Stage, Callable[[], None]] = {
         Stage.AUTOENCODER: making.train_autoencoder,
         Stage.TAGGER: making.train_tagger,
         Stage.DAPE: making.train_student,
         Stage.RESTORER: making.train_restorer,
+        Stage.SQUARES: making.make_squares,
+        Stage.PROMPTS: making.train_prompts,
+        Stage.LOOK: making.train_look,
         Stage.EXPORT: making.write_folder,
         Stage.EVALUATE: making.evaluate,
     }
-    for each in stage or list(Stage):
+    first = 0 if start is None else list(Stage).index(Stage.SQUARES)
+    for each in stage or list(Stage)[first:]:
         steps[each]()
 
 

@@ -97,6 +97,11 @@ def test_names_and_shapes_are_those_of_the_published_files(metric: str, recorded
     assert {name: list(each.shape) for name, each in ours.items()} == wanted
 
 
+ROUNDING = {"maniqa": 1e-4}
+"""Relative, 1e-5 where none is named: values were recorded in fp32, and a processor without AVX-512 adds up in another
+order, by which MANIQA's were seen to differ by 5.5e-5."""
+
+
 @pytest.mark.parametrize("metric", [name for name in NETWORKS if name != "fid"])
 def test_values_are_those_of_the_reference_definitions(metric: str, recorded: dict[str, Any]) -> None:
     network = built(metric, recorded)
@@ -105,14 +110,16 @@ def test_values_are_those_of_the_reference_definitions(metric: str, recorded: di
         if metric in ("lpips", "dists"):
             pictures.append(tensor(f"{name}_reference"))
         with torch.inference_mode():
-            assert float(network(*pictures)) == pytest.approx(recorded["values"][metric][name], rel=1e-5, abs=1e-6)
+            assert float(network(*pictures)) == pytest.approx(
+                recorded["values"][metric][name], rel=ROUNDING.get(metric, 1e-5), abs=1e-6
+            )
 
 
 def test_a_small_picture_is_enlarged_before_it_is_cropped(recorded: dict[str, Any]) -> None:
     network = built("maniqa", recorded)
     small = torch.nn.functional.interpolate(tensor("3_result"), (20, 24), mode="nearest")
     with torch.inference_mode():
-        assert float(network(small)) == pytest.approx(recorded["values"]["maniqa"]["small"], rel=1e-5)
+        assert float(network(small)) == pytest.approx(recorded["values"]["maniqa"]["small"], rel=ROUNDING["maniqa"])
 
 
 def test_fid_compares_the_features_of_the_reference_definition(recorded: dict[str, Any]) -> None:

@@ -54,8 +54,7 @@ def test_the_option_a_refusal_names_makes_it_fit(
 
 
 def test_of_a_plan_that_fits_by_itself_fewer_at_a_time_are_advised() -> None:
-    needed = int(of((256, 256)).least.host / 0.95) + 1
-    half = Room(None, needed // 2, None, Share(host=2))
+    half = Room(None, int(of((256, 256)).least.host / 0.95 / 2) + 1, None, Share(host=2))
     with pytest.raises(ResourcesError, match="use fewer --jobs or --devices"):
         check([(PHOTO, of((256, 256), room=half))], half)
     check([(PHOTO, of((256, 256), room=half.whole()))], half.whole())

@@ -1,6 +1,8 @@
 """No seam and no change of tone between pieces, of the VAE and of the diffusion, on pictures where either would show.
 
-The networks are the miniature's, which were trained. What is measured is the change from the picture made whole.
+The networks were trained: the miniature's, and the VAE of an earlier one, whose norms follow a picture as Stable
+Diffusion's do (the present decoder's hardly do, so that pieces with norms of their own would pass unseen). What is
+measured is the change from the picture made whole.
 """
 
 from dataclasses import replace
@@ -25,7 +27,9 @@ from seesr_cli.settings import Colour
 from seesr_cli.vae import attention, pieces
 from seesr_cli.vae.course import Course, Plan
 from seesr_cli.vae.steps import Box, VAEStep, decoding, encoding, grid
-from seesr_cli.weights import locate
+
+NORMED = Path(__file__).parents[2] / "recipes" / "controls"
+"""Holds `vae/`, in the layout of a model's folder."""
 
 SIDE, PIECE = 256, 64
 STRETCH = 16
@@ -70,13 +74,13 @@ def tone(change: Tensor, boxes: list[Box]) -> float:
 
 @pytest.fixture(scope="module")
 def vae() -> AutoencoderKL:
-    return load_vae(MINIATURE, locate(MINIATURE, None), choose("cpu", "fp32"))
+    return load_vae(MINIATURE, NORMED, choose("cpu", "fp32"))
 
 
 @pytest.fixture
 def attentive() -> AutoencoderKL:
-    """The miniature's VAE, in the middle of whose decoder each position takes from those that are like it."""
-    network = load_vae(MINIATURE, locate(MINIATURE, None), choose("cpu", "fp32"))
+    """A VAE, in the middle of whose decoder each position takes from those that are like it."""
+    network = load_vae(MINIATURE, NORMED, choose("cpu", "fp32"))
     width = network.config.block_out_channels[-1]
     module = Attention(width, dim_head=width, heads=1, norm_num_groups=1, bias=True, residual_connection=True)
     with torch.no_grad():
@@ -218,8 +222,8 @@ def test_the_diffusion_s_tiles_show_no_seam_and_one_tone(upscaler: Upscaler, nam
         spans = list(pairwise(edges))
         return made - whole, [Box(top, left, bottom, right) for top, bottom in spans for left, right in spans]
 
-    blended, hard = change(48, 8, settings.colour), change(44, 0, "none")
-    assert seam(*blended) < 0.25
-    assert tone(*blended) < 0.2
-    assert seam(*hard) > 0.5
+    blended, hard = change(48, settings.overlap, settings.colour), change(44, 0, "none")
+    assert seam(*blended) < 0.1
+    assert tone(*blended) < 0.3
+    assert seam(*hard) > 0.15
     assert tone(*hard) > 0.25

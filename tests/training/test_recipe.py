@@ -2,20 +2,33 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from seesr_cli.catalogue import MINIATURE
 from seesr_cli.evaluate.pixels import Pixels
 from seesr_cli.restore.upscaler import Upscaler
+from seesr_cli.training import autoencoder
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "miniature" / "train.py"
+
+
+def write_squares(path: Path, generator: torch.Generator) -> None:
+    """Write squares as a teacher that only enlarges would make them, so that none has to be there."""
+    path.parent.mkdir(parents=True)
+    small = torch.randint(256, (4, 64, 64, 3), generator=generator, dtype=torch.uint8).numpy()
+    large = small.repeat(4, 1).repeat(4, 2)
+    np.savez(path, degraded=small, taught=large, clean=large)
 
 
 @pytest.mark.slow
@@ -28,6 +41,7 @@ def test_a_smoke_run_makes_a_miniature_that_restores_a_picture(tmp_path: Path) -
         pixels = torch.nn.functional.interpolate(coarse, (448, 448), mode="bicubic")[0].clamp(0, 1)
         Image.fromarray((pixels * 255).byte().permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
     out = tmp_path / "miniature"
+    write_squares(tmp_path / "miniature-work" / "squares" / "0000.npz", generator)
     done = subprocess.run(
         [sys.executable, str(RECIPE), "--photos", str(folder), "--out", str(out), "--threads", "1", "--smoke"],
         capture_output=True,
@@ -53,11 +67,68 @@ class Repeating:
         return degraded.repeat(4, 0).repeat(4, 1)
 
 
-def test_squares_are_made_once_of_photographs_that_are_not_kept_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Return a function that imports a module of the recipe."""
     monkeypatch.syspath_prepend(str(RECIPE.parent))
-    imitation = importlib.import_module("imitation")
+    return importlib.import_module
+
+
+def test_a_deeper_vae_encodes_to_the_bit_as_before(recipe: Callable[[str], ModuleType]) -> None:
+    torch.manual_seed(0)
+    config = autoencoder.small_config()
+    vae = autoencoder.build(config)
+    deep = recipe("look").deepened(vae, config | {"layers_per_block": 3})
+    pixels = torch.rand(1, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(deep.encode(pixels).latent_dist.mean, vae.encode(pixels).latent_dist.mean)
+
+
+def test_strength_changes_detail_and_no_colour(recipe: Callable[[str], ModuleType]) -> None:
+    look = recipe("look")
+    picture = 0.3 + 0.4 * torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    soft, same, crisp = look.in_strength(picture, torch.tensor([-1.0, 0.0, 1.0]))
+    assert torch.equal(same, picture[1])
+    for changed, original, times in ((soft, picture[0], look.SOFTEST), (crisp, picture[2], look.CRISPEST)):
+        detail = (original - look.blur(original[None])[0]).std()
+        assert ((changed - look.blur(changed[None])[0]).std() / detail - times).abs() < 0.25
+        assert (changed.mean((1, 2)) - original.mean((1, 2))).abs().max() < 0.5 / 255
+
+
+def test_a_lattice_is_told_from_noise(recipe: Callable[[str], ModuleType]) -> None:
+    repeating = recipe("look").repeating
+    noise = 0.05 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    lattice = noise[..., :4, :4].tile(16, 16)
+    assert repeating(lattice) > 5 * repeating(noise)
+
+
+def test_the_words_of_a_prompt_add_up_and_others_count_nothing(recipe: Callable[[str], ModuleType]) -> None:
+    prompts = recipe("prompts")
+    generator = torch.Generator().manual_seed(0)
+    names = ("dog", "grass", "rich texture", "little detail")
+    for _ in range(300):
+        told, strength = prompts.prompt(names, prompts.PromptRecipe(), generator)
+        words = [word for word in prompts.STRENGTHS if re.search(rf"\b{word}\b", told)]
+        assert strength == pytest.approx(max(-2, min(2, sum(prompts.STRENGTHS[word] for word in words))))
+
+
+def test_a_crisp_prompt_is_far_from_a_soft_one_before_any_training(recipe: Callable[[str], ModuleType]) -> None:
+    prompts = recipe("prompts")
+    torch.manual_seed(0)
+    config = recipe("recipe").TEXT | {"vocab_size": 300, "bos_token_id": 298, "eos_token_id": 299}
+    text = CLIPTextModel(CLIPTextConfig(**config))
+    prompts.start_text(text, 0)
+    first, second = torch.zeros(2, 77, dtype=torch.long)
+    first[:12], second[:12] = torch.arange(10, 22), torch.arange(40, 52)
+    with torch.no_grad():
+        one, other = text(torch.stack([first, second])).last_hidden_state
+    assert (one - other).norm() / one.norm() > 0.3
+
+
+def test_squares_are_made_once_of_photographs_that_are_not_kept_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Callable[[str], ModuleType]
+) -> None:
+    imitation = recipe("imitation")
     monkeypatch.setattr(imitation, "RealESRGAN", Repeating)
     monkeypatch.setattr(imitation, "SHARD", 2)
     photos, out = tmp_path / "photos", tmp_path / "squares"

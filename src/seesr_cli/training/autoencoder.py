@@ -119,8 +119,11 @@ def scale(vae: AutoencoderKL, photographs: tuple[Photograph, ...], size: int = 2
 # The linear start -----------------------------------------------------------------------------------------------------
 
 STEADY = 2.0
-"""Value of one constant channel before the last norms: it outweighs the picture in the variance, so that a GroupNorm
-of one group is nearly a constant scale, whatever the crop."""
+"""Value of one constant channel before the encoder's last norm: it outweighs the picture in the variance, so that a
+GroupNorm of one group is nearly a constant scale, whatever the crop."""
+
+STEADY_DECODER = 6.0
+"""The same for the decoder, where one channel is constant from its first convolution to its last norm."""
 
 
 @torch.no_grad()
@@ -131,14 +134,12 @@ def start_linear(vae: AutoencoderKL, photographs: tuple[Photograph, ...], recipe
     """
     generator = torch.Generator().manual_seed(recipe.seed + 1)
     pixels = 2 * unit(torch.stack([crop(photographs, recipe.crop, generator)[1] for _ in range(recipe.fit_crops)])) - 1
-    _start_blocks(vae)
-    first = vae.config.block_out_channels[0]
-    latents = vae.config.latent_channels
-    encoder, decoder = vae.encoder, vae.decoder
+    encoder, latents = vae.encoder, vae.config.latent_channels
+    _start_blocks(encoder)
 
-    # encoder: RGB, then the components of 2x2 squares, twice
+    # RGB, then the components of 2x2 squares, twice
     _place(encoder.conv_in, torch.eye(3)[:, :, None, None])
-    halves = _components(F.pixel_unshuffle(pixels, 2), min(first, 8))
+    halves = _components(F.pixel_unshuffle(pixels, 2), min(vae.config.block_out_channels[0], 8))
     _place(encoder.down_blocks[0].downsamplers[0].conv, _taps(halves, 3), at=(0, 0))
     half = torch.einsum("kc,bchw->bkhw", halves, F.pixel_unshuffle(pixels, 2))
     quarters = _components(F.pixel_unshuffle(half, 2), latents)
@@ -153,45 +154,80 @@ def start_linear(vae: AutoencoderKL, photographs: tuple[Photograph, ...], recipe
     posterior.weight[: 2 * latents, : 2 * latents, 0, 0] = torch.eye(2 * latents)
     posterior.bias.zero_()
     posterior.bias[latents:] = -8.0
+    start_decoder(vae, pixels)
 
-    # decoder: what the encoder says, then least squares at each doubling
+
+@torch.no_grad()
+def start_decoder(vae: AutoencoderKL, pixels: Tensor) -> None:
+    """Make the decoder of `vae` the best linear one for what its encoder says of `pixels`, [B, 3, H, W] in [-1, 1].
+
+    Blocks begin as the identity, on channels most of which wait with random weights. One channel is constant all the
+    way: a norm that a picture hardly moves lets a flat crop and a busy one be drawn alike.
+    """
+    decoder, latents = vae.decoder, vae.config.latent_channels
+    _start_blocks(decoder)
+    for block in decoder.modules():
+        if isinstance(block, ResnetBlock2D):
+            nn.init.kaiming_normal_(block.conv1.weight)
+            nn.init.zeros_(_bias(block.conv1))
+            block.conv1.weight[:, -1] = 0
+            if block.conv_shortcut is not None:
+                _keep_steady(block.conv_shortcut)
     vae.post_quant_conv.weight.copy_(torch.eye(latents)[:, :, None, None])
     vae.post_quant_conv.bias.zero_()
     z = vae.encode(pixels).latent_dist.mean
-    _place(decoder.conv_in, torch.eye(latents)[:, :, None, None])
-    doubled = F.interpolate(z, scale_factor=2.0, mode="nearest")
-    fitted = _fit(decoder.up_blocks[0].upsamplers[0].conv, doubled, half)
-    doubled = F.interpolate(fitted, scale_factor=2.0, mode="nearest")
-    _fit(decoder.up_blocks[1].upsamplers[0].conv, doubled, pixels)
-    _steady(decoder.up_blocks[2].resnets[-1], decoder.conv_norm_out, 3)
+    _place(decoder.conv_in, torch.eye(latents)[:, :, None, None], waiting=1.0)
+    decoder.conv_in.weight[-1] = 0
+    _bias(decoder.conv_in)[-1] = STEADY_DECODER
+
+    # least squares at each doubling
+    directions = _components(F.pixel_unshuffle(pixels, 2), 12)
+    half = torch.einsum("kc,bchw->bkhw", directions, F.pixel_unshuffle(pixels, 2))
+    wide = z
+    for block, goal in zip(decoder.up_blocks, (half, pixels), strict=False):
+        doubled = F.interpolate(wide, scale_factor=2.0, mode="nearest")
+        wide = _fit(block.upsamplers[0].conv, doubled, goal, waiting=0.5)
+        _keep_steady(block.upsamplers[0].conv)
+    decoder.conv_norm_out.weight.fill_(1.0)
+    decoder.conv_norm_out.bias.zero_()
+    decoder.conv_norm_out.bias[:3] = 3.0  # to where SiLU is straight
     wide = decoder.conv_in(vae.post_quant_conv(z))
-    for block in (decoder.mid_block, *decoder.up_blocks):
-        wide = block(wide)
+    for part in (decoder.mid_block, *decoder.up_blocks):
+        wide = part(wide)
     _fit(decoder.conv_out, F.silu(decoder.conv_norm_out(wide)), pixels)
 
 
-def _start_blocks(vae: AutoencoderKL) -> None:
-    """Make every resnet block the identity on the channels it keeps, and start the steady channel (the last one)."""
-    for part in vae.modules():
-        if hasattr(part, "conv_shortcut"):
-            part.conv2.weight.zero_()
-            part.conv2.bias.zero_()
-            if part.conv_shortcut is not None:
-                part.conv_shortcut.weight.mul_(0.1)
-                kept = min(part.in_channels, part.out_channels)
-                part.conv_shortcut.weight[:kept] = 0
-                part.conv_shortcut.weight[:kept, :kept, 0, 0] = torch.eye(kept)
-                part.conv_shortcut.bias.zero_()
+def _keep_steady(conv: nn.Conv2d) -> None:
+    """Let the last channel pass `conv` as it is, and no other channel see it."""
+    middle = conv.kernel_size[0] // 2
+    conv.weight[:, -1] = 0
+    conv.weight[-1] = 0
+    conv.weight[-1, -1, middle, middle] = 1
+    _bias(conv)[-1] = 0
 
 
-def _place(conv: nn.Conv2d, weight: Tensor, at: tuple[int, int] | None = None) -> None:
+def _start_blocks(part: nn.Module) -> None:
+    """Make every resnet block of `part` the identity on the channels it keeps."""
+    for block in part.modules():
+        if isinstance(block, ResnetBlock2D):
+            block.conv2.weight.zero_()
+            block.conv2.bias.zero_()
+            if block.conv_shortcut is not None:
+                block.conv_shortcut.weight.mul_(0.1)
+                kept = min(block.in_channels, block.out_channels)
+                block.conv_shortcut.weight[:kept] = 0
+                block.conv_shortcut.weight[:kept, :kept, 0, 0] = torch.eye(kept)
+                block.conv_shortcut.bias.zero_()
+
+
+def _place(conv: nn.Conv2d, weight: Tensor, at: tuple[int, int] | None = None, waiting: float = 0.1) -> None:
     """Put [out, in, kh, kw] `weight` into the first channels of `conv`, mid-kernel or `at` (top, left).
 
-    The other outputs keep small random weights, so that training can use them.
+    The other outputs keep `waiting` of their random weights, so that training can use them.
     """
     outputs, inputs, height, width = weight.shape
     top, left = at if at is not None else ((conv.kernel_size[0] - height) // 2, (conv.kernel_size[1] - width) // 2)
-    conv.weight.mul_(0.1)
+    conv.weight.mul_(waiting)
     conv.weight[:outputs] = 0
     nn.init.zeros_(_bias(conv))
     conv.weight[:outputs, :inputs, top : top + height, left : left + width] = weight
@@ -209,7 +245,7 @@ def _taps(directions: Tensor, channels: int) -> Tensor:
     return directions.reshape(len(directions), channels, 2, 2)
 
 
-def _fit(conv: nn.Conv2d, features: Tensor, target: Tensor) -> Tensor:
+def _fit(conv: nn.Conv2d, features: Tensor, target: Tensor, waiting: float = 0.1) -> Tensor:
     """Fit the first channels of a 3x3 `conv` by least squares from `features` to `target`; returns what they give."""
     channels = features.shape[1]
     columns = F.unfold(F.pad(features, (1, 1, 1, 1), mode="reflect"), 3).transpose(1, 2).reshape(-1, channels * 9)
@@ -221,7 +257,7 @@ def _fit(conv: nn.Conv2d, features: Tensor, target: Tensor) -> Tensor:
     weight = torch.linalg.solve(gram, columns.T @ wanted).T
     outputs = target.shape[1]
     kernel, bias = weight.reshape(outputs, channels, 3, 3), goal - weight @ middle
-    _place(conv, kernel)
+    _place(conv, kernel, waiting=waiting)
     _bias(conv)[:outputs] = bias
     return F.conv2d(F.pad(features, (1, 1, 1, 1), mode="reflect"), kernel, bias)
 

@@ -1,0 +1,272 @@
+"""Learn a look by imitation: the decoder makes of a restored latent what Real-ESRGAN x4plus makes of the picture.
+
+The target is one picture for one input, so that the pixels' L1 gives sharpness without an adversary. UNet and
+ControlNet rest; the decoder begins anew as the best linear one. How much detail it draws is said by the last
+component of the latent, which prompts have learnt to move (`prompts.py`).
+
+What a small picture does not tell can only be drawn from chance, or the mean of all that it may be is drawn: smooth.
+So the components that carry least of a picture keep the sampler's noise, and beside the pixels the local energy of
+fine detail counts: the decoder makes grain where the teacher has texture, and none where it has none.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from seesr_cli.restore.colour import low_frequencies, wavelet
+from seesr_cli.training import autoencoder
+from seesr_cli.training.objective import Denoiser, Objective, add_noise, clean_latent
+from seesr_cli.training.optimise import QUICK_BETAS, Average, adamw, descend, rate, set_rate
+from seesr_cli.training.pairs import enlarge, whole
+from seesr_cli.training.photographs import draw, unit
+
+SCALE = 4
+
+SHIFT = 0.3
+"""What the last component of a scaled latent moves by for the crispest picture, several times its deviation."""
+
+GRAIN = slice(6, 11)
+"""Components of the latent whose deviation is below that of the sampler's noise: they keep the noise."""
+
+SOFTEST, CRISPEST = 0.2, 2.0
+"""How many times the teacher's detail a picture has at the ends of the scale."""
+
+
+@dataclass(frozen=True)
+class LookRecipe:
+    """How the decoder learns.
+
+    squares: how many there are. blocks: `layers_per_block` of the VAE, whose decoder draws. side: of a crop, pixels of
+    the small picture. edge: pixels along the crop's border that do not count, for the teacher saw beyond it. gradient:
+    weight of the error of differences between neighbours, beside a pixel L1 of 1; mean: of the low frequencies, which
+    colour alignment takes away; energy: of the local energy of fine detail; lattice: of what repeats with the latent's
+    pixels. true: weight of the original in the place of the teacher's picture, for pixels, not for energy. plain: share
+    of crops with just the teacher's detail; of the others one half is soft. fitted: squares of the linear start.
+    """
+
+    squares: int = 1600
+    blocks: int = 3
+    steps: int = 6800
+    batch: int = 4
+    side: int = 32
+    edge: int = 4
+    lr: float = 6e-4
+    gradient: float = 1.0
+    mean: float = 0.1
+    energy: float = 1.5
+    lattice: float = 8.0
+    true: float = 0.6
+    plain: float = 0.3
+    average: float = 0.998
+    fitted: int = 32
+    seed: int = 0
+
+
+class Squares(NamedTuple):
+    """What the decoder learns from. frame: the small picture enlarged, float16 [N, 3, H, W] in [0, 1]. taught, clean:
+    the teacher's picture and the original in the frame's colours, uint8, of the same shape."""
+
+    frame: Tensor
+    taught: Tensor
+    clean: Tensor
+
+
+def read_squares(paths: Sequence[Path]) -> Squares:
+    """Read what `imitation.py` wrote to `paths`."""
+    columns: list[list[Tensor]] = [[], [], []]
+    for path in paths:
+        with np.load(path) as file:
+            small, taught, clean = (
+                unit(torch.from_numpy(file[name]).permute(0, 3, 1, 2)) for name in ("degraded", "taught", "clean")
+            )
+        frame = torch.stack([enlarge(each, SCALE) for each in small])
+        coloured = (
+            whole(torch.cat([wavelet(*pair) for pair in zip(goal[:, None], frame[:, None], strict=True)]))
+            for goal in (taught, clean)
+        )
+        for column, part in zip(columns, (frame.half(), *coloured), strict=True):
+            column.append(part)
+    return Squares(*map(torch.cat, columns))
+
+
+@torch.no_grad()
+def restored(
+    denoiser: Denoiser, vae: AutoencoderKL, frames: Tensor, prompt: Tensor, tokens: Tensor, kept: Tensor, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Return the scaled latents of `frames`, [N, C, h, w], and what the one step of the networks makes of them, without
+    the noise of the components of `GRAIN`.
+
+    prompt: what the denoiser is told, [1, ...], and tokens, [1, cells, width], whatever the picture. kept: as
+    `restorer.Networks.kept`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    last = kept[-1:]
+    step = torch.tensor([len(kept) - 1])
+    starts, made = [], []
+    for frame in (each[None].float() for each in frames):
+        start = vae.encode(2 * frame - 1).latent_dist.mean * vae.config.scaling_factor
+        noisy = add_noise(start, torch.randn(start.shape, generator=generator), last)
+        result = clean_latent(Objective(), denoiser(noisy, step, prompt, tokens, frame), noisy, last)
+        result[:, GRAIN] = start[:, GRAIN]
+        starts.append(start)
+        made.append(result)
+    return torch.cat(starts), torch.cat(made)
+
+
+def deepened(vae: AutoencoderKL, config: dict[str, Any]) -> AutoencoderKL:
+    """Return a VAE of `config`, with more blocks a level, that encodes as `vae` does; its decoder is untrained.
+
+    Further blocks are the identity.
+    """
+    deep = autoencoder.build(config)
+    for block in deep.encoder.modules():
+        if hasattr(block, "conv_shortcut"):
+            nn.init.zeros_(block.conv2.weight)
+            nn.init.zeros_(block.conv2.bias)
+    known = {name: tensor for name, tensor in vae.state_dict().items() if not name.startswith("decoder.")}
+    deep.load_state_dict(known, strict=False)
+    return deep
+
+
+def blur(pixels: Tensor, sigma: float = 1.5) -> Tensor:
+    """Return [B, 3, H, W] pixels under a Gaussian of `sigma` pixels."""
+    reach, channels = int(3 * sigma + 0.5), pixels.shape[1]
+    taps = torch.exp(-(torch.arange(-reach, reach + 1).float() ** 2) / (2 * sigma**2))
+    taps = (taps / taps.sum()).repeat(channels, 1)
+    padded = F.pad(pixels, (reach,) * 4, mode="reflect")
+    across = F.conv2d(padded, taps[:, None, None, :], groups=channels)
+    return F.conv2d(across, taps[:, None, :, None], groups=channels)
+
+
+def fine(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the local deviation of the luma in the two finest octaves, of squares of 8 pixels."""
+    luma = (pixels * pixels.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    taps = pixels.new_tensor([1, 4, 6, 4, 1])[None, None, None] / 16
+
+    def smooth(plane: Tensor, spread: int) -> Tensor:
+        padded = F.pad(plane, (2 * spread,) * 4, mode="reflect")
+        return F.conv2d(F.conv2d(padded, taps, dilation=spread), taps.mT, dilation=spread)
+
+    once = smooth(luma, 1)
+    first, second = (
+        (F.avg_pool2d(band.square(), 8, 4) + NOTHING**2).sqrt() for band in (luma - once, once - smooth(once, 2))
+    )
+    return first, second
+
+
+def repeating(off: Tensor) -> Tensor:
+    """Return what a difference [B, 3, H, W] has at each place within a pixel of the latent, in the mean of 8x8 of them.
+
+    A decoder that owes energy and spends it in the same way at every pixel draws a lattice: this is its amplitude.
+    """
+    unshuffled = F.pixel_unshuffle(off, SCALE)
+    phases = unshuffled.reshape(len(off), off.shape[1], SCALE**2, *unshuffled.shape[-2:])
+    return F.avg_pool2d((phases - phases.mean(2, keepdim=True)).flatten(1, 2), 8, 4).abs().mean()
+
+
+NOTHING = 0.5 / 255
+"""A deviation that nobody sees."""
+
+
+def in_strength(goal: Tensor, strength: Tensor) -> Tensor:
+    """Return [B, 3, H, W] goals with the detail of a strength from -1 (softest) to 1 (crispest), [B]."""
+    more = torch.where(strength > 0, (CRISPEST - 1) * strength, (1 - SOFTEST) * strength)[:, None, None, None]
+    return (goal + more * (goal - blur(goal))).clamp(0, 1)
+
+
+class Training:
+    """The training of one decoder: network, optimiser and average, which can be kept and taken up again."""
+
+    def __init__(self, vae: AutoencoderKL, kept: Tensor, recipe: LookRecipe) -> None:
+        """kept: as `restorer.Networks.kept`."""
+        self.vae, self.recipe, self.step = vae, recipe, 0
+        self.noise = ((1 - kept[-1]) / kept[-1]).sqrt()
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        vae.requires_grad_(False)
+        decoder = nn.ModuleDict({"decoder": vae.decoder, "quant": vae.post_quant_conv}).requires_grad_(True)
+        self.learning = [*decoder.parameters()]
+        last = [*vae.decoder.conv_norm_out.parameters(), *vae.decoder.conv_out.parameters()]
+        others = [each for each in self.learning if all(each is not other for other in last)]
+        # what the last convolution reads starts lifted: a step there moves the whole picture
+        self.optimiser = adamw([(others, recipe.lr), (last, recipe.lr * autoencoder.LIFTED)], betas=QUICK_BETAS)
+        self.average = Average(vae.state_dict(), recipe.average)
+
+    def run(self, squares: Squares, latents: Tensor) -> Iterator[tuple[int, float]]:
+        """Train to the end of the recipe, in place; yields steps done, and the error as a share of enlargement's."""
+        while self.step < self.recipe.steps:
+            yield self.learn(*self._draw(squares, latents))
+
+    def learn(
+        self, frame: Tensor, taught: Tensor, clean: Tensor, latent: Tensor, strength: Tensor
+    ) -> tuple[int, float]:
+        """Take one step on pictures [B, 3, H, W] in [0, 1], scaled latents and strengths [B]."""
+        recipe, vae = self.recipe, self.vae
+        set_rate(self.optimiser, rate(self.step / recipe.steps))
+        told = latent.clone()
+        told[:, GRAIN] += self.noise * torch.randn(told[:, GRAIN].shape, generator=self.generator)
+        told[:, -1] += SHIFT * strength[:, None, None]
+        made = vae.decode(told / vae.config.scaling_factor).sample / 2 + 0.5
+        drift = F.l1_loss(low_frequencies(made), low_frequencies(frame))
+        aligned = wavelet(made, frame)
+        taught, clean = (in_strength(each, strength) for each in (taught, clean))
+        off = self._error(aligned, taught)
+        energy = torch.stack([F.l1_loss(*bands) for bands in zip(fine(aligned), fine(taught), strict=True)]).sum()
+        loss = (
+            torch.lerp(off, self._error(aligned, clean), recipe.true)
+            + recipe.mean * drift
+            + recipe.energy * energy
+            + recipe.lattice * repeating(aligned - taught)
+        )
+        descend(self.optimiser, loss, self.learning, 1.0)
+        self.average.update(vae.state_dict())
+        self.step += 1
+        return self.step, off.item() / self._error(frame, taught).item()
+
+    def _error(self, made: Tensor, goal: Tensor) -> Tensor:
+        inside = slice(self.recipe.edge, -self.recipe.edge)
+        off = (made - goal)[..., inside, inside]
+        slopes = off.diff(dim=-1).abs().mean() + off.diff(dim=-2).abs().mean()
+        return off.abs().mean() + self.recipe.gradient * slopes / 2
+
+    def _draw(self, squares: Squares, latents: Tensor) -> tuple[Tensor, ...]:
+        recipe, side, generator = self.recipe, self.recipe.side, self.generator
+        columns: list[list[Tensor]] = [[], [], [], []]
+        for _ in range(recipe.batch):
+            index = draw(0, len(latents), generator)
+            top, left = (draw(0, size - side + 1, generator) for size in latents.shape[-2:])
+            large = (slice(None), slice(top * SCALE, (top + side) * SCALE), slice(left * SCALE, (left + side) * SCALE))
+            small = (slice(None), slice(top, top + side), slice(left, left + side))
+            frame, taught, clean = (each[index][large] for each in squares)
+            parts = frame.float(), unit(taught), unit(clean), latents[index][small]
+            for column, part in zip(columns, parts, strict=True):
+                column.append(part)
+        share = (1 - recipe.plain) / 2
+        strength = torch.multinomial(
+            torch.tensor([share, recipe.plain, share]), recipe.batch, True, generator=generator
+        )
+        return *map(torch.stack, columns), strength - 1.0
+
+    def state(self) -> dict[str, Any]:
+        """Return everything needed to go on from here."""
+        return {
+            "step": self.step,
+            "generator": self.generator.get_state(),
+            "optimiser": self.optimiser.state_dict(),
+            "vae": self.vae.state_dict(),
+            "average": self.average.weights,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what `state` returned."""
+        self.step = self.average.steps = state["step"]
+        self.generator.set_state(state["generator"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.vae.load_state_dict(state["vae"])
+        self.average.weights = state["average"]
