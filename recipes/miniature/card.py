@@ -50,6 +50,7 @@ better), consistency and colour drift as `seesr evaluate` measures them; gain: P
 
 * What it draws is likely, not true: letters too small to read become other letters, small
   faces other faces.
+* Plain or even textures of badly degraded pictures may show a faint lattice of four pixels, strong edges ripples.
 * It paints: leaves, gravel, water and hair become strokes, as its teacher's do.
 * Guidance above 1 and more than one step are possible and were not trained for.
 * Its tagger learnt from {training} photographs, for minutes: its tags are often wrong (F1 below).
