@@ -1,5 +1,6 @@
 """Three recorded steps of the published training code, on the tiny checkpoint of the same recording."""
 
+import copy
 import gzip
 import json
 from pathlib import Path
@@ -20,11 +21,8 @@ from seesr_cli.training.optimise import adamw
 LOSS, MOVED = 1e-6, 1e-7
 """Bounds of a loss, and of 99 in 100 sampled movements."""
 
-NORMS = (2e-6, 2e-5, 5e-5)
-"""Relative bounds of gradient norms: of 99 in 100 at the first step, of all there, and of all at the later steps.
-
-Later steps begin where the rounding of the first ones led: with AVX2 they meet 5e-6, with AVX-512 1.9e-5.
-"""
+NORM = 2e-5
+"""Relative bound of gradient norms: six times what rounding takes the recording away from exact ones."""
 
 ROUNDING = 1e-7
 """Gradient norms below this are rounding: a bias in front of a GroupNorm has none, and AdamW moves it by its sign."""
@@ -70,26 +68,31 @@ def test_three_training_steps_are_those_of_the_published_code(
     denoiser = Denoiser(unet, controlnet)
     chosen = choose(denoiser, recipe.learns)
     named = learning(denoiser)
+    # slopes in double precision: those in single precision differ from processor to processor
+    exact = copy.deepcopy(denoiser).double()
+    exactly = learning(exact)
     assert named.keys() == recorded["grads"][0].keys()
     before = {name: parameter.detach().clone() for name, parameter in named.items()}
     steady = [name for name in named if min(step[name] for step in recorded["grads"]) > ROUNDING]
     assert len(steady) > 900
     optimiser = adamw([(chosen, recipe.lr)], recipe.decay, betas)
     for step, seed in enumerate(recorded["seeds"]):
+        exact.load_state_dict(denoiser.state_dict())
         noisy, noise, timestep, text, tokens, frame = inputs(seed, unet.config.cross_attention_dim)
-        predicted = denoiser(noisy, timestep, text, tokens, frame)
+        predicted = exact(noisy.double(), timestep, text.double(), tokens.double(), frame.double())
         loss = error(Objective(), predicted, torch.zeros_like(noise), noise, kept[timestep])
-        optimiser.zero_grad(set_to_none=True)
+        exact.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        norms = {name: parameter.grad.norm().item() for name, parameter in named.items() if parameter.grad is not None}
+        for name, parameter in named.items():
+            slope = exactly[name].grad
+            parameter.grad = None if slope is None else slope.float()
+        norms = {name: each.grad.norm().item() for name, each in exactly.items() if each.grad is not None}
         total = nn.utils.clip_grad_norm_(chosen, recipe.clip).item()
         optimiser.step()
         if published:
             assert loss.item() == pytest.approx(recorded["losses"][step], abs=LOSS)
-            assert total == pytest.approx(recorded["norms"][step], rel=NORMS[2])
-            off = sorted(abs(norms[name] / recorded["grads"][step][name] - 1) for name in steady)
-            assert off[-1] < NORMS[1 if step == 0 else 2]
-            assert step > 0 or off[len(off) * 99 // 100] < NORMS[0]
+            assert total == pytest.approx(recorded["norms"][step], rel=NORM)
+            assert max(abs(norms[name] / recorded["grads"][step][name] - 1) for name in steady) < NORM
     off = []
     for name in steady:
         moved = (named[name].detach() - before[name]).flatten()
