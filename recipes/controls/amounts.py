@@ -27,8 +27,8 @@ SCHEDULER: dict[str, Any] = {
 }
 """Stable Diffusion's."""
 
-READER: dict[str, Any] = TAGGER | {"image_res": 192, "window_size": 6}
-"""The miniature's tagger at half the side: 36 cells."""
+READER: dict[str, Any] = TAGGER | {"image_res": 128, "window_size": 4}
+"""The miniature's tagger at a third of the side: 16 cells."""
 
 SETTINGS = Settings(steps=20, guidance=1.0, colour="none", process_size=64, tile=160, overlap=16)
 """Of all measuring: colours are the networks' own."""
@@ -56,10 +56,10 @@ class Amounts:
     teacher_steps: int = 400
     teacher_batch: int = 8
     teacher_lr: float = 1e-3
-    student: DapeRecipe = field(default_factory=lambda: DapeRecipe(steps=900, batch=8, lr=5e-4, learns="all"))
+    student: DapeRecipe = field(default_factory=lambda: DapeRecipe(steps=1500, batch=8, lr=5e-4, learns="all"))
     restorer: Denoising = field(
         default_factory=lambda: Denoising(
-            steps=2000,
+            steps=3000,
             batch=24,
             crop=32,
             lr=1.5e-3,

@@ -9,7 +9,7 @@ import spectrum
 import torch
 from amounts import MODEL, SETTINGS
 from PIL import Image, ImageDraw, ImageFont
-from squares import TEXTURES, Square
+from squares import BLUR, SCALE, TEXTURES, Square
 from torch import Tensor
 
 from seesr_cli.models.tagger import Tagger
@@ -17,10 +17,16 @@ from seesr_cli.restore.sampled import Wanted
 from seesr_cli.restore.tag import Reader, Reading
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.settings import Settings
+from seesr_cli.training import kernels
+from seesr_cli.training.degradation import blur
+from seesr_cli.training.pairs import enlarge
 from seesr_cli.training.photographs import in_8_bits, unit
 
 TOGETHER = 24
 """Pictures that are sampled in one call."""
+
+WITHOUT = kernels.gaussian(25, (BLUR, BLUR))
+"""Takes the texture away."""
 
 GUIDANCES = (1.0, 3.0, 5.5)
 
@@ -176,6 +182,6 @@ def _share(hits: Iterable[bool]) -> float:
 
 
 def _off(pixels: Tensor, small: Tensor) -> float:
-    """Return the mean difference of the small pictures, of the result and of the input, in 255ths."""
-    made = torch.nn.functional.avg_pool2d(pixels, pixels.shape[-1] // small.shape[-1])
-    return float((made - unit(small)).abs().mean() * 255)
+    """Return how far the colours of the result, without its texture, are from the input's, in 255ths."""
+    made, meant = (blur(each, WITHOUT) for each in (pixels, enlarge(unit(small), SCALE)))
+    return float((made - meant).abs().mean() * 255)

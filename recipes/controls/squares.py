@@ -14,7 +14,6 @@ from torch import Tensor
 from seesr_cli.training import kernels
 from seesr_cli.training.degradation import blur
 from seesr_cli.training.pairs import whole
-from seesr_cli.training.photographs import unit
 
 TEXTURES = ("rows", "columns", "rising", "falling", "dots", "checker")
 """Six words that share no piece of a word. rising and falling: lines along the two diagonals, seen from the left."""
@@ -27,11 +26,17 @@ PERIOD = (4.6, 6.2)
 STRENGTH = (0.2, 0.28)
 """Root of twice the mean square of the texture, in [0, 1]."""
 
-BLUR = 3.5
-"""Deviation of the blur before a picture is made small, pixels: of a period of 6.2 it leaves 2 in 1000."""
+BLUR = 4.0
+"""Deviation of the blur before a picture is made small, pixels: of a period of 6.2 it leaves 3 in 10,000."""
+
+MARGIN = 12
+"""Pixels around a square that the blur sees too: a wave that a border mirrored would leave a trace there."""
 
 HINT = 0.12
 """Share of the small picture that is taken without a blur, where a hint is left."""
+
+
+WIDE = SIDE + 2 * MARGIN
 
 
 class Square(NamedTuple):
@@ -55,29 +60,34 @@ def squares(count: int, seed: int) -> list[Square]:
 def square(texture: int, generator: torch.Generator) -> Square:
     """Return a picture with the texture of this number."""
     strength = _between(*STRENGTH, generator)
-    clean = whole(_field(generator) + strength * _waves(TEXTURES[texture], generator))
-    return Square(texture, clean, whole(small(unit(clean), 0.0)), whole(small(unit(clean), HINT)))
+    wide = (_field(generator) + strength * _waves(TEXTURES[texture], generator)).clamp(0, 1)
+    return Square(texture, whole(_inside(wide)), whole(_small(wide, 0.0)), whole(_small(wide, HINT)))
 
 
-def small(pixels: Tensor, hint: float) -> Tensor:
-    """Return a [3, H, W] picture in [0, 1] at a fourth of its size.
+def _small(wide: Tensor, hint: float) -> Tensor:
+    """Return the inside of a picture at a fourth of its size.
 
     hint: share that is taken without a blur, so that the texture leaves a trace.
     """
-    smooth = blur(pixels, kernels.gaussian(2 * math.ceil(3 * BLUR) + 1, (BLUR, BLUR)))
-    mixed = (1 - hint) * smooth + hint * pixels
+    smooth = blur(wide, kernels.gaussian(2 * math.ceil(3 * BLUR) + 1, (BLUR, BLUR)))
+    mixed = _inside((1 - hint) * smooth + hint * wide)
     # the middle of each square of four by four
     return F.avg_pool2d(mixed[:, 1:-1, 1:-1], 2, SCALE)
 
 
+def _inside(wide: Tensor) -> Tensor:
+    return wide[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
 def _field(generator: torch.Generator) -> Tensor:
     """Return a smooth field of colours that leaves room for the texture."""
-    coarse = 0.32 + 0.36 * torch.rand(1, 3, 4, 4, generator=generator)
-    return F.interpolate(coarse, (SIDE, SIDE), mode="bicubic", align_corners=True)[0].clamp(0.28, 0.72)
+    coarse = 0.32 + 0.36 * torch.rand(1, 3, 5, 5, generator=generator)
+    wide = F.interpolate(coarse, (WIDE, WIDE), mode="bicubic", align_corners=True)
+    return wide[0].clamp(0.28, 0.72)
 
 
 def _waves(name: str, generator: torch.Generator) -> Tensor:
-    """Return the texture [SIDE, SIDE] with a mean square of a half."""
+    """Return the texture [WIDE, WIDE] with a mean square of a half."""
     frequency = 1 / _between(*PERIOD, generator)
     slanted = frequency / math.sqrt(2)
     directions = {
@@ -88,7 +98,7 @@ def _waves(name: str, generator: torch.Generator) -> Tensor:
     }
     directions["dots"] = directions["rows"] + directions["columns"]
     directions["checker"] = directions["rising"] + directions["falling"]
-    axis = torch.arange(SIDE, dtype=torch.float32)
+    axis = torch.arange(WIDE, dtype=torch.float32)
     waves = [
         torch.cos(2 * math.pi * (across * axis + down * axis[:, None] + _between(0, 1, generator)))
         for across, down in directions[name]

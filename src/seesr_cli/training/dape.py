@@ -6,6 +6,7 @@ arXiv 2311.16518, section 3.2.
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -17,7 +18,7 @@ from ..models.tagger import Tagger
 from . import lora
 from .optimise import adamw, descend
 from .photographs import draw
-from .teacher import Example, stack
+from .teacher import Example, shown
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,24 @@ def train(
     examples: Sequence[Example],
     recipe: DapeRecipe,
 ) -> Iterator[tuple[int, float]]:
-    """Train the LoRA of `student` in place: clean to the teacher, degraded to it; yields (steps done, loss)."""
+    """Train `student` in place: clean to the teacher, degraded to it; yields (steps done, loss).
+
+    The teacher reads each example once.
+    """
     generator = torch.Generator().manual_seed(recipe.seed)
     optimiser = adamw([(learning, recipe.lr)])
     teacher.requires_grad_(False)
-    for step in range(recipe.steps):
-        chosen = [examples[draw(0, len(examples), generator)] for _ in range(recipe.batch)]
-        batch = stack(chosen, teacher.side).beside(teacher)
+
+    @cache
+    def wanted(place: int) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            wanted = teacher(batch.clean)
-        distance = loss(student(batch.degraded), wanted, recipe)
+            logits, tokens = teacher(shown(teacher, examples[place].clean))
+        return logits, tokens
+
+    for step in range(recipe.steps):
+        places = [draw(0, len(examples), generator) for _ in range(recipe.batch)]
+        degraded = torch.cat([shown(student, examples[place].degraded) for place in places])
+        logits, tokens = (torch.cat(column) for column in zip(*map(wanted, places), strict=True))
+        distance = loss(student(degraded), (logits, tokens), recipe)
         descend(optimiser, distance)
         yield step + 1, distance.item()

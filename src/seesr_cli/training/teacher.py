@@ -95,9 +95,13 @@ def train(
 @torch.no_grad()
 def scores(tagger: Tagger, pictures: Sequence[Tensor]) -> Tensor:
     """Return the probability of each label, [pictures, labels], of [3, H, W] uint8 pictures."""
+    return torch.cat([torch.sigmoid(tagger(shown(tagger, picture))[0].float()) for picture in pictures]).cpu()
+
+
+def shown(tagger: Tagger, picture: Tensor) -> Tensor:
+    """Return a [3, H, W] uint8 picture as `tagger` wants it: [1, 3, side, side], on its device, in its precision."""
     weight = tagger.to_tokens.weight
-    seen = (normalise(unit(picture), tagger.side).to(weight.device, weight.dtype) for picture in pictures)
-    return torch.cat([torch.sigmoid(tagger(pixels)[0].float()) for pixels in seen]).cpu()
+    return normalise(unit(picture), tagger.side).to(weight.device, weight.dtype)
 
 
 def best_thresholds(
