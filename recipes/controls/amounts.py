@@ -30,6 +30,9 @@ SCHEDULER: dict[str, Any] = {
 READER: dict[str, Any] = TAGGER | {"image_res": 128, "window_size": 4}
 """The miniature's tagger at a third of the side: 16 cells."""
 
+SURE = 0.95
+"""Threshold of every tag: one that the tagger guesses competes with the one that a person adds."""
+
 SETTINGS = Settings(steps=20, guidance=1.0, colour="none", process_size=64, tile=160, overlap=16)
 """Of all measuring: colours are the networks' own."""
 
@@ -52,11 +55,11 @@ class Amounts:
     unseen: pictures to measure on, each with all six tags. shown: pictures of the sheet.
     """
 
-    pictures: int = 600
+    pictures: int = 630
     teacher_steps: int = 400
     teacher_batch: int = 8
     teacher_lr: float = 1e-3
-    student: DapeRecipe = field(default_factory=lambda: DapeRecipe(steps=1500, batch=8, lr=5e-4, learns="all"))
+    student: DapeRecipe = field(default_factory=lambda: DapeRecipe(steps=2000, batch=8, lr=5e-4, learns="all"))
     restorer: Denoising = field(
         default_factory=lambda: Denoising(
             steps=3000,
@@ -86,7 +89,7 @@ class Amounts:
 
 FULL = Amounts()
 SMOKE = Amounts(
-    pictures=12,
+    pictures=14,
     teacher_steps=2,
     teacher_batch=2,
     student=DapeRecipe(steps=2, batch=2, learns="all"),

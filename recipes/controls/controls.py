@@ -20,10 +20,10 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from amounts import AUTOENCODER, FULL, MODEL, NETWORKS, READER, SCHEDULER, SMOKE, Amounts
+from amounts import AUTOENCODER, FULL, MODEL, NETWORKS, READER, SCHEDULER, SMOKE, SURE, Amounts
 from findings import measure, sheet, table
 from prompts import token_ids
-from squares import TEXTURES, Square, squares
+from squares import LEARNT, TEXTURES, Square, squares
 from torch import Tensor
 from train import Reporter
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -61,13 +61,13 @@ class Making:
     def __init__(self, amounts: Amounts, seed: int, work: Path, out: Path) -> None:
         self.amounts, self.seed, self.work, self.out = amounts, seed, work, out
         work.mkdir(parents=True, exist_ok=True)
-        self.squares = squares(amounts.pictures, seed)
+        self.squares = squares(amounts.pictures, seed, LEARNT)
         write_tokenizer(work / "tokenizer", TEXTURES)
         self.tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer", local_files_only=True)
         self.vae = load.load_vae(MODEL, AUTOENCODER, Place(torch.device("cpu"), torch.float32))
 
     def train_tagger(self) -> None:
-        """Train the teacher on clean pictures and choose its thresholds. Nothing is mirrored: tags name directions."""
+        """Train the teacher on clean pictures. Nothing is mirrored: tags name directions."""
         if self._there("teacher"):
             return
         amounts, examples = self.amounts, self._examples()
@@ -80,11 +80,7 @@ class Making:
         )
         for step, loss in steps:
             report(step, loss)
-        some = examples[: len(examples) // 2]
-        batch = teacher.stack(some, 1)
-        scores = teacher.scores(network, [example.clean for example in some])
-        thresholds = teacher.best_thresholds(scores, batch.labels, batch.known)
-        self._keep("teacher", {"weights": network.state_dict(), "thresholds": thresholds})
+        self._keep("teacher", {"weights": network.state_dict()})
 
     def train_student(self) -> None:
         """Train the student: small pictures to what the teacher reads of clean ones."""
@@ -127,8 +123,7 @@ class Making:
             "vae": self.vae.state_dict(),
             "tagger": self._kept("student")["weights"],
         }
-        thresholds = tuple(float(each) for each in self._kept("teacher")["thresholds"])
-        size = export(self.out, described, states, TEXTURES, thresholds)
+        size = export(self.out, described, states, TEXTURES, (SURE,) * len(TEXTURES))
         typer.echo(f"{self.out}: {size / 1e6:.1f} MB of weights")
 
     def measure(self) -> None:
@@ -167,7 +162,7 @@ class Making:
             small = _small(each, number)
             pair = pairs.make_pair(each.clean, shown(small), self.vae, generator)
             for place, (reader, read) in enumerate(zip(readers, (each.clean, small), strict=True)):
-                prompt = untold[(number // (2 * len(TEXTURES)) + place) % 2]
+                prompt = untold[(number // (2 * len(LEARNT)) + place) % 2]
                 made.append(pairs.guide(pair, reader.read(unit(read)).tokens[0], told[each.texture], prompt))
         return made
 
@@ -211,8 +206,8 @@ def shown(small: Tensor) -> pairs.Degrade:
 
 
 def _small(each: Square, number: int) -> Tensor:
-    """Return the small picture that is learnt from: with a hint in every other group of six."""
-    return each.hinted if number // len(TEXTURES) % 2 else each.bare
+    """Return the small picture that is learnt from: with a hint in every other round of the textures."""
+    return each.hinted if number // len(LEARNT) % 2 else each.bare
 
 
 def main(

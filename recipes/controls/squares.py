@@ -5,6 +5,7 @@ here: nothing at all, or a weak hint.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,9 @@ from seesr_cli.training.pairs import whole
 
 TEXTURES = ("rows", "columns", "rising", "falling", "dots", "checker")
 """Six words that share no piece of a word. rising and falling: lines along the two diagonals, seen from the left."""
+
+LEARNT = (*range(len(TEXTURES)), TEXTURES.index("checker"))
+"""Numbers of the textures in the order in which they are learnt from: the checker, which is learnt last, twice."""
 
 SIDE = 64
 SCALE = 4
@@ -32,7 +36,7 @@ BLUR = 4.0
 MARGIN = 12
 """Pixels around a square that the blur sees too: a wave that a border mirrored would leave a trace there."""
 
-HINT = 0.12
+HINT = 0.15
 """Share of the small picture that is taken without a blur, where a hint is left."""
 
 
@@ -51,10 +55,10 @@ class Square(NamedTuple):
     hinted: Tensor
 
 
-def squares(count: int, seed: int) -> list[Square]:
-    """Return `count` pictures, as many of each texture."""
+def squares(count: int, seed: int, textures: Sequence[int] = range(len(TEXTURES))) -> list[Square]:
+    """Return `count` pictures with the textures of these numbers in turn."""
     generator = torch.Generator().manual_seed(seed)
-    return [square(number % len(TEXTURES), generator) for number in range(count)]
+    return [square(textures[number % len(textures)], generator) for number in range(count)]
 
 
 def square(texture: int, generator: torch.Generator) -> Square:
