@@ -1,14 +1,15 @@
 """Learn a look by imitation: the decoder makes of a restored latent what Real-ESRGAN x4plus makes of the picture.
 
-The target is one picture for one input, so that the pixels' L1 gives sharpness without an adversary. UNet and
-ControlNet rest; the decoder begins anew as the best linear one. How much detail it draws is said by the last
-component of the latent, which prompts have learnt to move (`prompts.py`).
+The target is one picture for one input, so that the pixels' L1 already gives some sharpness; an adversary (`judge.py`)
+joins for the rest. UNet and ControlNet rest; the decoder begins anew as the best linear one. How much detail it draws
+is said by the last component of the latent, which prompts have learnt to move (`prompts.py`).
 
 What a small picture does not tell can only be drawn from chance, or the mean of all that it may be is drawn: smooth.
 So the components that carry least of a picture keep the sampler's noise, and beside the pixels the local energy of
 fine detail counts: the decoder makes grain where the teacher has texture, and none where it has none.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from judge import Adversary, balanced
 from torch import Tensor, nn
 
 from seesr_cli.restore.colour import low_frequencies, wavelet
@@ -43,12 +45,15 @@ SOFTEST, CRISPEST = 0.2, 2.0
 class LookRecipe:
     """How the decoder learns.
 
-    squares: how many there are. blocks: `layers_per_block` of the VAE, whose decoder draws. side: of a crop, pixels of
-    the small picture. edge: pixels along the crop's border that do not count, for the teacher saw beyond it. gradient:
-    weight of the error of differences between neighbours, beside a pixel L1 of 1; mean: of the low frequencies, which
-    colour alignment takes away; energy: of the local energy of fine detail; lattice: of what repeats with the latent's
-    pixels. true: weight of the original in the place of the teacher's picture, for pixels, not for energy. plain: share
-    of crops with just the teacher's detail; of the others one half is soft. fitted: squares of the linear start.
+    squares: how many there are. blocks: `layers_per_block` of the VAE, whose decoder draws. side: of a crop, pixels
+    of the small picture. edge: pixels along the crop's border that do not count, for the teacher saw beyond it.
+    gradient: weight of the error of differences between neighbours, beside a pixel L1 of 1; mean: of the low
+    frequencies, which colour alignment takes away; energy: of the local energy of fine detail; lattice: of what
+    repeats with the latent's pixels; ripple: of waves of that period. true: weight of the original in the place of
+    the teacher's picture, for pixels (fine detail is the teacher's, with an adversary the original's). plain: share
+    of crops with just that detail; of the others one half is soft. fitted: squares of the linear start. judged:
+    slope of what the adversary says, as a share of that of all the rest, to which it rises over `RISING` steps; 0:
+    there is none. match: weight of the adversary's features beside its marks. judge_lr: its rate.
     """
 
     squares: int = 1600
@@ -62,10 +67,14 @@ class LookRecipe:
     mean: float = 0.1
     energy: float = 1.5
     lattice: float = 8.0
+    ripple: float = 25.0
     true: float = 0.6
     plain: float = 0.3
     average: float = 0.998
     fitted: int = 32
+    judged: float = 0.0
+    match: float = 0.3
+    judge_lr: float = 4e-4
     seed: int = 0
 
 
@@ -171,6 +180,25 @@ def repeating(off: Tensor) -> Tensor:
     return F.avg_pool2d((phases - phases.mean(2, keepdim=True)).flatten(1, 2), 8, 4).abs().mean()
 
 
+def ripples(made: Tensor, goal: Tensor) -> Tensor:
+    """Return how much stronger than in `goal` waves of the latent's pixels are in `made`, both [B, 3, H, W].
+
+    Of a period of `SCALE` pixels in four directions, under a Gaussian of 3 pixels: what a decoder draws beside edges,
+    where the mean over a plain part does not see it.
+    """
+    axis = torch.arange(12.0) - 5.5
+    window = torch.exp(-(axis[:, None] ** 2 + axis**2) / 18)
+    turns = [math.pi / 2 * (down * axis[:, None] + across * axis) for down, across in ((0, 1), (1, 0), (1, 1), (1, -1))]
+    waves = torch.stack([window * wave for turn in turns for wave in (turn.cos(), turn.sin())])
+    waves = (waves - window * (waves.sum((1, 2)) / window.sum())[:, None, None]) / window.sum()
+
+    def strength(pixels: Tensor) -> Tensor:
+        found = F.conv2d(pixels.flatten(0, 1)[:, None], waves[:, None], stride=2)
+        return (found.unflatten(1, (-1, 2)).square().sum(2) + NOTHING**2).sqrt()
+
+    return F.relu(strength(made) - strength(goal)).mean()
+
+
 NOTHING = 0.5 / 255
 """A deviation that nobody sees."""
 
@@ -179,6 +207,13 @@ def in_strength(goal: Tensor, strength: Tensor) -> Tensor:
     """Return [B, 3, H, W] goals with the detail of a strength from -1 (softest) to 1 (crispest), [B]."""
     more = torch.where(strength > 0, (CRISPEST - 1) * strength, (1 - SOFTEST) * strength)[:, None, None, None]
     return (goal + more * (goal - blur(goal))).clamp(0, 1)
+
+
+RISING = 200
+"""Steps in which the adversary, which begins untrained, comes to count."""
+
+SLOWEST = 0.3
+"""The adversary's rate falls no further than to this share: it must keep up with the decoder to the end."""
 
 
 class Training:
@@ -197,6 +232,7 @@ class Training:
         # what the last convolution reads starts lifted: a step there moves the whole picture
         self.optimiser = adamw([(others, recipe.lr), (last, recipe.lr * autoencoder.LIFTED)], betas=QUICK_BETAS)
         self.average = Average(vae.state_dict(), recipe.average)
+        self.adversary = Adversary(recipe.judge_lr) if recipe.judged else None
 
     def run(self, squares: Squares, latents: Tensor) -> Iterator[tuple[int, float]]:
         """Train to the end of the recipe, in place; yields steps done, and the error as a share of enlargement's."""
@@ -208,7 +244,8 @@ class Training:
     ) -> tuple[int, float]:
         """Take one step on pictures [B, 3, H, W] in [0, 1], scaled latents and strengths [B]."""
         recipe, vae = self.recipe, self.vae
-        set_rate(self.optimiser, rate(self.step / recipe.steps))
+        factor = rate(self.step / recipe.steps)
+        set_rate(self.optimiser, factor)
         told = latent.clone()
         told[:, GRAIN] += self.noise * torch.randn(told[:, GRAIN].shape, generator=self.generator)
         told[:, -1] += SHIFT * strength[:, None, None]
@@ -217,13 +254,20 @@ class Training:
         aligned = wavelet(made, frame)
         taught, clean = (in_strength(each, strength) for each in (taught, clean))
         off = self._error(aligned, taught)
-        energy = torch.stack([F.l1_loss(*bands) for bands in zip(fine(aligned), fine(taught), strict=True)]).sum()
+        # L1 alone cannot draw a photograph's grain; an adversary can
+        detailed = taught if self.adversary is None else clean
+        energy = torch.stack([F.l1_loss(*bands) for bands in zip(fine(aligned), fine(detailed), strict=True)]).sum()
         loss = (
             torch.lerp(off, self._error(aligned, clean), recipe.true)
-            + recipe.mean * drift
             + recipe.energy * energy
-            + recipe.lattice * repeating(aligned - taught)
+            + recipe.lattice * repeating(aligned - detailed)
+            + recipe.ripple * ripples(aligned, detailed)
         )
+        if self.adversary is not None:
+            self.adversary.learn(aligned, clean, strength, max(factor, SLOWEST))
+            marks = self.adversary.loss(aligned, clean, strength, recipe.match)
+            loss = balanced(loss, marks, aligned, recipe.judged * min(1.0, self.step / RISING))
+        loss = loss + recipe.mean * drift
         descend(self.optimiser, loss, self.learning, 1.0)
         self.average.update(vae.state_dict())
         self.step += 1
@@ -261,6 +305,7 @@ class Training:
             "optimiser": self.optimiser.state_dict(),
             "vae": self.vae.state_dict(),
             "average": self.average.weights,
+            "adversary": None if self.adversary is None else self.adversary.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -270,3 +315,5 @@ class Training:
         self.optimiser.load_state_dict(state["optimiser"])
         self.vae.load_state_dict(state["vae"])
         self.average.weights = state["average"]
+        if self.adversary is not None:
+            self.adversary.restore(state["adversary"])

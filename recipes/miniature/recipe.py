@@ -208,6 +208,9 @@ class Recipe:
     tagger: TaggerRecipe = TaggerRecipe()
     restorer: OneStep = field(default_factory=lambda: OneStep(steps=1520, alone=0.45))
     look: LookRecipe = field(default_factory=LookRecipe)
+    judged: LookRecipe = field(
+        default_factory=lambda: LookRecipe(steps=3900, lr=3e-4, plain=0.5, true=0.75, lattice=6.0, judged=0.4)
+    )
     prompts: PromptRecipe = field(default_factory=PromptRecipe)
     region: int = 432
     pairs: int = 700
@@ -227,6 +230,7 @@ SMOKE = Recipe(
     tagger=TaggerRecipe(pictures=6, teacher_steps=2, student_steps=1, batch=2),
     restorer=OneStep(steps=3, batch=1, crop=64),
     look=LookRecipe(squares=32, steps=2, batch=1, side=16, fitted=4),
+    judged=LookRecipe(squares=32, steps=2, batch=1, side=16, judged=0.8),
     prompts=PromptRecipe(steps=2, batch=1, side=8),
     region=128,
     pairs=3,

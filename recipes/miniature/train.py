@@ -11,7 +11,8 @@ Stages, each of which leaves its result in the work folder and is skipped where 
     restorer      text tower, ControlNet and UNet, later the decoder with them; goes on where it was stopped
     squares       what Real-ESRGAN x4plus makes of degraded squares (`imitation.py`)
     prompts       text tower and cross-attention: what words are worth (`prompts.py`)
-    look          a larger decoder, which imitates the teacher (`look.py`); goes on where it was stopped
+    look          a larger decoder, which imitates the teacher (`look.py`), then with an adversary (`judge.py`); goes on
+                  where it was stopped
     export        the folder, fp16
     evaluate      numbers.json and the model card, on the photographs that were kept aside
 
@@ -212,31 +213,40 @@ class Making:
         self._keep("prompts", parts)
 
     def train_look(self) -> None:
-        """Train the decoder that is shipped, taking up what an earlier call left."""
-        if self._there("look"):
+        """Train the decoder that is shipped, alone, then with an adversary; takes up what an earlier call left."""
+        if self._there("judged"):
             return
-        recipe, networks, told = self.recipe.look, self._restoring(), self._kept("prompts")
+        networks, told = self._restoring(), self._kept("prompts")
         for name, network in (("text", networks.text), ("unet", networks.unet), ("controlnet", networks.controlnet)):
             network.load_state_dict(told[name])
         nothing = prompts.token_ids([compose((), "", "").positive], self._tokenizer(self.work / "tokenizer"))
         denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
         squares, _, latents = self._imitated(networks, denoiser, nothing)
+        recipe = self.recipe.look
         torch.manual_seed(recipe.seed)
         vae = look.deepened(networks.vae, self.vae_config() | {"layers_per_block": recipe.blocks})
         autoencoder.start_decoder(vae, 2 * squares.frame[: recipe.fitted, :, :128, :128].float() - 1)
-        training = look.Training(vae, networks.kept, recipe)
-        if self._there("look-state"):
-            training.restore(self._kept("look-state"))
-        report = Reporter("look", recipe.steps)
+        for name, recipe in (("look", self.recipe.look), ("judged", self.recipe.judged)):
+            if not self._there(name):
+                self._keep(name, self._learn_look(name, look.Training(vae, networks.kept, recipe), squares, latents))
+            vae.load_state_dict(self._kept(name)["vae"])
+
+    def _learn_look(
+        self, name: str, training: look.Training, squares: look.Squares, latents: Tensor
+    ) -> dict[str, dict[str, Tensor]]:
+        """Return the averaged weights at the end of a training."""
+        if self._there(f"{name}-state"):
+            training.restore(self._kept(f"{name}-state"))
+        report = Reporter(name, training.recipe.steps)
         for step, share in training.run(squares, latents):
             report(step, share)
             if step % 500 == 0:
-                self._keep("look-state", training.state())
-        self._keep("look", {"vae": training.average.weights})
+                self._keep(f"{name}-state", training.state())
+        return {"vae": training.average.weights}
 
     def write_folder(self) -> None:
         """Write the miniature's folder."""
-        weights = self._kept("prompts") | self._kept("look")
+        weights = self._kept("prompts") | self._kept("judged")
         self._tokenizer(self.out / "tokenizer")
         configs = {
             "vae": self.vae_config() | {"_class_name": "AutoencoderKL", "layers_per_block": self.recipe.look.blocks},

@@ -102,6 +102,44 @@ def test_a_lattice_is_told_from_noise(recipe: Callable[[str], ModuleType]) -> No
     assert repeating(lattice) > 5 * repeating(noise)
 
 
+def test_waves_of_the_latents_pixels_count_where_the_picture_has_none(recipe: Callable[[str], ModuleType]) -> None:
+    ripples = recipe("look").ripples
+    plain = torch.full((1, 3, 32, 32), 0.5)
+    noise = plain + 0.05 * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    across = 0.05 * 2**0.5 * torch.cos(torch.pi / 2 * torch.arange(32.0) + 0.7).expand(1, 3, 32, 32)
+    for waves in (across, across.mT):
+        assert ripples(plain + waves, plain) > 2 * ripples(noise, plain)
+        assert ripples(plain + waves, plain + waves) == ripples(plain, plain + waves) == 0
+
+
+def test_the_judge_learns_to_tell_blurred_pictures_from_sharp_ones(recipe: Callable[[str], ModuleType]) -> None:
+    look, judge = recipe("look"), recipe("judge")
+    torch.manual_seed(0)
+    adversary = judge.Adversary(1e-3)
+    generator = torch.Generator().manual_seed(0)
+    strength = torch.zeros(2)
+
+    def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+        sharp = (0.5 + 0.05 * torch.randn(2, 3, 32, 32, generator=generator)).clamp(0, 1)
+        return look.blur(sharp), sharp
+
+    for _ in range(20):
+        adversary.learn(*pictures(), strength, 1.0)
+    blurred, sharp = pictures()
+    marks, _ = adversary.judge(torch.cat([blurred, sharp]), torch.zeros(4))
+    assert marks.shape == (4, 1, 8, 8)
+    assert marks[:2].max() < marks[2:].min()
+    assert adversary.loss(blurred, sharp, strength, 0.3) > adversary.loss(sharp, sharp, strength, 0.3)
+
+
+def test_the_adversary_never_outweighs_its_share(recipe: Callable[[str], ModuleType]) -> None:
+    picture = torch.ones(4, requires_grad=True)
+    loss, other = 3 * picture[:2].sum(), 1e-4 * picture[2:].sum()
+    recipe("judge").balanced(loss, other, picture, 0.5).backward()
+    assert picture.grad is not None
+    assert torch.allclose(picture.grad, torch.tensor([3.0, 3.0, 1.5, 1.5]))
+
+
 def test_the_words_of_a_prompt_add_up_and_others_count_nothing(recipe: Callable[[str], ModuleType]) -> None:
     prompts = recipe("prompts")
     generator = torch.Generator().manual_seed(0)
