@@ -67,7 +67,7 @@ class LookRecipe:
     mean: float = 0.1
     energy: float = 1.5
     lattice: float = 8.0
-    ripple: float = 25.0
+    ripple: float = 40.0
     true: float = 0.6
     plain: float = 0.3
     average: float = 0.998
@@ -181,14 +181,15 @@ def repeating(off: Tensor) -> Tensor:
 
 
 def ripples(made: Tensor, goal: Tensor) -> Tensor:
-    """Return how much stronger than in `goal` waves of the latent's pixels are in `made`, both [B, 3, H, W].
+    """Return how much stronger than in `goal` waves about as long as a latent's pixel are in `made`, both [B, 3, H, W].
 
-    Of a period of `SCALE` pixels in four directions, under a Gaussian of 3 pixels: what a decoder draws beside edges,
-    where the mean over a plain part does not see it.
+    Of a period of `SCALE` pixels in eight directions, and in two of the lattice's own diagonals, under a Gaussian of 3
+    pixels: hatching that a decoder draws in plain parts and beside edges.
     """
     axis = torch.arange(12.0) - 5.5
     window = torch.exp(-(axis[:, None] ** 2 + axis**2) / 18)
-    turns = [math.pi / 2 * (down * axis[:, None] + across * axis) for down, across in ((0, 1), (1, 0), (1, 1), (1, -1))]
+    around = [(math.sin(eighth * math.pi / 8), math.cos(eighth * math.pi / 8)) for eighth in range(8)]
+    turns = [math.pi / 2 * (down * axis[:, None] + across * axis) for down, across in [*around, (1, 1), (1, -1)]]
     waves = torch.stack([window * wave for turn in turns for wave in (turn.cos(), turn.sin())])
     waves = (waves - window * (waves.sum((1, 2)) / window.sum())[:, None, None]) / window.sum()
 
