@@ -23,9 +23,9 @@ schedule is short: its noisiest step has noise of 0.05 beside a latent of deviat
 degraded picture (`trailing` spacing), guidance 1 and wavelet colour alignment, which are its defaults.
 
 UNet and ControlNet take noise and blocks away. The decoder draws: it learnt to make of a restored latent what
-**Real-ESRGAN x4plus** (Wang et al. 2021, BSD-3-Clause) makes of the picture. Five components of the latent keep the
-noise that a seed gives: of it the decoder makes grain where there is texture. The last component says how much detail
-is drawn, and words move it.
+**Real-ESRGAN x4plus** (Wang et al. 2021, BSD-3-Clause) makes of the picture, and then from an adversary, which learnt
+beside it to tell its pictures from photographs. Five components of the latent keep the noise that a seed gives: of it
+the decoder makes grain where there is texture. The last component says how much detail is drawn, and words move it.
 
 ## What it was trained on
 
@@ -50,7 +50,7 @@ better), consistency and colour drift as `seesr evaluate` measures them; gain: P
 
 * What it draws is likely, not true: letters too small to read become other letters, small
   faces other faces.
-* Plain or even textures of badly degraded pictures may show a faint lattice of four pixels, strong edges ripples.
+* Grass, and dark plain parts of badly degraded pictures, may show a trace of diagonal hatching.
 * It paints: leaves, gravel, water and hair become strokes, as its teacher's do.
 * Guidance above 1 and more than one step are possible and were not trained for.
 * Its tagger learnt from {training} photographs, for minutes: its tags are often wrong (F1 below).
