@@ -106,9 +106,11 @@ def test_waves_of_the_latents_pixels_count_where_the_picture_has_none(recipe: Ca
     ripples = recipe("look").ripples
     plain = torch.full((1, 3, 32, 32), 0.5)
     noise = plain + 0.05 * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    across = 0.05 * 2**0.5 * torch.cos(torch.pi / 2 * torch.arange(32.0) + 0.7).expand(1, 3, 32, 32)
-    for waves in (across, across.mT):
-        assert ripples(plain + waves, plain) > 2 * ripples(noise, plain)
+    axis = torch.arange(32.0)
+    across = 0.05 * 2**0.5 * torch.cos(torch.pi / 2 * axis + 0.7).expand(1, 3, 32, 32)
+    slanted = 0.05 * 2**0.5 * torch.cos(torch.pi / 8**0.5 * (axis + axis[:, None])).expand(1, 3, 32, 32)
+    for waves in (across, across.mT, slanted):
+        assert ripples(plain + waves, plain) > 1.2 * ripples(noise, plain)
         assert ripples(plain + waves, plain + waves) == ripples(plain, plain + waves) == 0
 
 
