@@ -195,7 +195,7 @@ def ripples(made: Tensor, goal: Tensor) -> Tensor:
 
     def strength(pixels: Tensor) -> Tensor:
         found = F.conv2d(pixels.flatten(0, 1)[:, None], waves[:, None], stride=2)
-        return (found.unflatten(1, (-1, 2)).square().sum(2) + NOTHING**2).sqrt()
+        return (found.reshape(len(found), -1, 2, *found.shape[-2:]).square().sum(2) + NOTHING**2).sqrt()
 
     return F.relu(strength(made) - strength(goal)).mean()
 
