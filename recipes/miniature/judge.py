@@ -55,8 +55,8 @@ class Adversary:
         self.judge = Judge()
         self.optimiser = adamw([(self.judge.parameters(), lr)], betas=(0.5, 0.99))
 
-    def learn(self, made: Tensor, true: Tensor, strength: Tensor, factor: float) -> float:
-        """Take one step (hinge loss) on drawn and true pictures; returns how far its marks tell them apart.
+    def learn(self, made: Tensor, true: Tensor, strength: Tensor, factor: float) -> None:
+        """Take one step (hinge loss) on drawn and true pictures.
 
         factor: of the learning rate.
         """
@@ -65,7 +65,6 @@ class Adversary:
         theirs, ours = self.judge(true, strength)[0], self.judge(made.detach(), strength)[0]
         descend(self.optimiser, F.relu(1 - theirs).mean() + F.relu(1 + ours).mean())
         self.judge.requires_grad_(False)
-        return float((theirs.mean() - ours.mean()).detach())
 
     def loss(self, made: Tensor, true: Tensor, strength: Tensor, match: float) -> Tensor:
         """Return what the decoder loses: its marks, and `match` times the L1 between features (arXiv 1711.11585)."""

@@ -12,6 +12,7 @@ fine detail counts: the decoder makes grain where the teacher has texture, and n
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -180,21 +181,26 @@ def repeating(off: Tensor) -> Tensor:
     return F.avg_pool2d((phases - phases.mean(2, keepdim=True)).flatten(1, 2), 8, 4).abs().mean()
 
 
+@cache
+def _waves() -> Tensor:
+    """Return the filters of `ripples`, [20, 1, 12, 12]: a cosine and a sine for each direction, without a mean."""
+    axis = torch.arange(12.0) - 5.5
+    window = torch.exp(-(axis[:, None] ** 2 + axis**2) / 18)
+    around = [(math.sin(eighth * math.pi / 8), math.cos(eighth * math.pi / 8)) for eighth in range(8)]
+    turns = [math.pi / 2 * (down * axis[:, None] + across * axis) for down, across in [*around, (1, 1), (1, -1)]]
+    waves = torch.stack([window * wave for turn in turns for wave in (turn.cos(), turn.sin())])
+    return ((waves - window * (waves.sum((1, 2)) / window.sum())[:, None, None]) / window.sum())[:, None]
+
+
 def ripples(made: Tensor, goal: Tensor) -> Tensor:
     """Return how much stronger than in `goal` waves about as long as a latent's pixel are in `made`, both [B, 3, H, W].
 
     Of a period of `SCALE` pixels in eight directions, and in two of the lattice's own diagonals, under a Gaussian of 3
     pixels: hatching that a decoder draws in plain parts and beside edges.
     """
-    axis = torch.arange(12.0) - 5.5
-    window = torch.exp(-(axis[:, None] ** 2 + axis**2) / 18)
-    around = [(math.sin(eighth * math.pi / 8), math.cos(eighth * math.pi / 8)) for eighth in range(8)]
-    turns = [math.pi / 2 * (down * axis[:, None] + across * axis) for down, across in [*around, (1, 1), (1, -1)]]
-    waves = torch.stack([window * wave for turn in turns for wave in (turn.cos(), turn.sin())])
-    waves = (waves - window * (waves.sum((1, 2)) / window.sum())[:, None, None]) / window.sum()
 
     def strength(pixels: Tensor) -> Tensor:
-        found = F.conv2d(pixels.flatten(0, 1)[:, None], waves[:, None], stride=2)
+        found = F.conv2d(pixels.flatten(0, 1)[:, None], _waves(), stride=2)
         return (found.reshape(len(found), -1, 2, *found.shape[-2:]).square().sum(2) + NOTHING**2).sqrt()
 
     return F.relu(strength(made) - strength(goal)).mean()

@@ -184,7 +184,7 @@ def start_decoder(vae: AutoencoderKL, pixels: Tensor) -> None:
     directions = _components(F.pixel_unshuffle(pixels, 2), 12)
     half = torch.einsum("kc,bchw->bkhw", directions, F.pixel_unshuffle(pixels, 2))
     wide = z
-    for block, goal in zip(decoder.up_blocks, (half, pixels), strict=False):
+    for block, goal in zip(decoder.up_blocks[:-1], (half, pixels), strict=True):
         doubled = F.interpolate(wide, scale_factor=2.0, mode="nearest")
         wide = _fit(block.upsamplers[0].conv, doubled, goal, waiting=0.5)
         _keep_steady(block.upsamplers[0].conv)

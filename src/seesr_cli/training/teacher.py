@@ -30,18 +30,17 @@ class Example(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Examples, stacked: pixels normalised as the tagger wants them."""
+    """The clean pictures of examples, stacked and normalised as the tagger wants them, and their labels."""
 
     clean: Tensor
-    degraded: Tensor
     labels: Tensor
     known: Tensor
 
     def beside(self, tagger: Tagger) -> "Examples":
         """Return these examples on the device of `tagger`, the pixels in its precision."""
         weight = tagger.to_tokens.weight
-        clean, degraded = (each.to(weight.device, weight.dtype) for each in (self.clean, self.degraded))
-        return Examples(clean, degraded, self.labels.to(weight.device), self.known.to(weight.device))
+        clean = self.clean.to(weight.device, weight.dtype)
+        return Examples(clean, self.labels.to(weight.device), self.known.to(weight.device))
 
 
 def start_from_nothing(tagger: Tagger, seed: int) -> None:
@@ -54,7 +53,6 @@ def stack(examples: Sequence[Example], side: int) -> Examples:
     """Return a batch."""
     return Examples(
         torch.cat([normalise(unit(example.clean), side) for example in examples]),
-        torch.cat([normalise(unit(example.degraded), side) for example in examples]),
         torch.stack([example.labels for example in examples]),
         torch.stack([example.known for example in examples]),
     )
@@ -66,7 +64,7 @@ def draw_batch(
     """Return a batch of `size` examples; mirror: half of the batches, which labels that name a direction forbid."""
     batch = stack([examples[draw(0, len(examples), generator)] for _ in range(size)], side)
     if mirror and draw(0, 2, generator):
-        batch = batch._replace(clean=batch.clean.flip(-1), degraded=batch.degraded.flip(-1))
+        batch = batch._replace(clean=batch.clean.flip(-1))
     return batch
 
 
