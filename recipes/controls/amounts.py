@@ -55,7 +55,7 @@ class Amounts:
     unseen: pictures to measure on, each with all six tags. shown: pictures of the sheet.
     """
 
-    pictures: int = 630
+    pictures: int = 640
     teacher_steps: int = 400
     teacher_batch: int = 8
     teacher_lr: float = 1e-3
@@ -64,7 +64,7 @@ class Amounts:
         default_factory=lambda: Denoising(
             steps=3000,
             batch=24,
-            crop=32,
+            crop=48,
             lr=1.5e-3,
             betas=QUICK_BETAS,
             decay=1e-4,
@@ -89,7 +89,7 @@ class Amounts:
 
 FULL = Amounts()
 SMOKE = Amounts(
-    pictures=14,
+    pictures=16,
     teacher_steps=2,
     teacher_batch=2,
     student=DapeRecipe(steps=2, batch=2, learns="all"),
