@@ -23,22 +23,27 @@ schedule is short: its noisiest step has noise of 0.05 beside a latent of deviat
 degraded picture (`trailing` spacing), guidance 1 and wavelet colour alignment, which are its defaults.
 
 UNet and ControlNet take noise and blocks away. The decoder draws: it learnt to make of a restored latent what
-**Real-ESRGAN x4plus** (Wang et al. 2021, BSD-3-Clause) makes of the picture, and then from an adversary, which learnt
-beside it to tell its pictures from photographs. Five components of the latent keep the noise that a seed gives: of it
-the decoder makes grain where there is texture. The last component says how much detail is drawn, and words move it.
+**Real-ESRGAN x4plus** (Wang et al. 2021, BSD-3-Clause) makes of the picture, and then from two adversaries, which
+learnt beside it to tell its pictures from photographs: one by their pixels, one by what EfficientNet-Lite0
+(Apache-2.0) sees in them. Five components of the latent keep the noise that a seed gives: of it the decoder makes
+grain where there is texture. The last component says how much detail is drawn, and words move it.
 
 ## What it was trained on
 
 * 26 photographs of the CLIC 2025 validation set, halved in size (Unsplash License), and 25 of the GB82 set (CC0),
   labelled by eye for the tagger.
 * For look and words also 209 photographs of Cloudinary's Compression Image Dataset 2022, training half (CC BY-SA 4.0).
-* What Real-ESRGAN x4plus makes of degraded squares of them. Neither it nor its package is a part of this program.
+* What Real-ESRGAN x4plus makes of degraded squares of them. Neither it nor EfficientNet is a part of this program.
 * Pictures the recipe makes itself: ten kinds of texture (tagger only).
 * Degraded by the project's second-order degradation, mild to strong, and, for look and words, as phones, scanners and
   the web do. Every fifth photograph of each set was kept aside and only measured on.
 
 Made by one command, on one CPU core: `python recipes/miniature/train.py --photos DIR [--photos DIR ...] --out DIR`.
 {history}
+sha256 of names and pixels of the photographs that were learnt from, of the squares, and of all weights:
+
+{sums}
+
 ## What it can do
 
 {quality}
@@ -48,10 +53,9 @@ better), consistency and colour drift as `seesr evaluate` measures them; gain: P
 
 ## What it cannot do
 
-* What it draws is likely, not true: letters too small to read become other letters, small
-  faces other faces.
-* Grass, and dark plain parts of badly degraded pictures, may show a trace of diagonal hatching.
-* It paints: leaves, gravel, water and hair become strokes, as its teacher's do.
+* What it draws is likely, not true: letters too small to read become other letters, small faces other faces.
+* It paints: leaves, gravel, water and hair become strokes, as its teacher's do, and edges are cut out.
+* Badly degraded faces get blotches. Dark or plain parts may show a trace of diagonal hatching.
 * Guidance above 1 and more than one step are possible and were not trained for.
 * Its tagger learnt from {training} photographs, for minutes: its tags are often wrong (F1 below).
 
@@ -99,6 +103,7 @@ def write_card(path: Path, numbers: Mapping[str, Any], history: str = "") -> Non
             held_out=held_out,
             training=TRAINED_ON,
             history=history,
+            sums="\n".join(f"    {sum}  {name}" for name, sum in numbers["sums"].items()),
             quality=table(summaries),
             words=", ".join(STRENGTHS),
             most=words["mean"],

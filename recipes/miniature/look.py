@@ -5,11 +5,11 @@ joins for the rest. UNet and ControlNet rest; the decoder begins anew as the bes
 is said by the last component of the latent, which prompts have learnt to move (`prompts.py`).
 
 What a small picture does not tell can only be drawn from chance, or the mean of all that it may be is drawn: smooth.
-So the components that carry least of a picture keep the sampler's noise, and beside the pixels the local energy of
-fine detail counts: the decoder makes grain where the teacher has texture, and none where it has none.
+So the components that carry least of a picture keep the sampler's noise, and beside the pixels counts how much of fine
+detail there is in each direction and frequency: the decoder makes grain where there is texture, and none where there is
+none. Of the energy alone it would make a hatching.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +20,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from judge import Adversary, balanced
+from diffusers.models.resnet import ResnetBlock2D
+from judge import Adversary, Connoisseur, Judge, balanced, levels
 from torch import Tensor, nn
 
 from seesr_cli.restore.colour import low_frequencies, wavelet
@@ -46,19 +47,22 @@ SOFTEST, CRISPEST = 0.2, 2.0
 class LookRecipe:
     """How the decoder learns.
 
-    squares: how many there are. blocks: `layers_per_block` of the VAE, whose decoder draws. side: of a crop, pixels
-    of the small picture. edge: pixels along the crop's border that do not count, for the teacher saw beyond it.
-    gradient: weight of the error of differences between neighbours, beside a pixel L1 of 1; mean: of the low
-    frequencies, which colour alignment takes away; energy: of the local energy of fine detail; lattice: of what
-    repeats with the latent's pixels; ripple: of waves of that period. true: weight of the original in the place of
-    the teacher's picture, for pixels (fine detail is the teacher's, with an adversary the original's). plain: share
-    of crops with just that detail; of the others one half is soft. fitted: squares of the linear start. judged:
-    slope of what the adversary says, as a share of that of all the rest, to which it rises over `RISING` steps; 0:
-    there is none. match: weight of the adversary's features beside its marks. judge_lr: its rate.
+    squares: how many there are. blocks, channels: `layers_per_block` of the VAE whose decoder draws, and its channels
+    at the picture's size. side: of a crop, pixels of the small picture. edge: pixels along the crop's border that do
+    not count, for the teacher saw beyond it. gradient: weight of the error of differences between neighbours, beside a
+    pixel L1 of 1; mean: of the low frequencies, which colour alignment takes away; spectrum: of the local spectrum of
+    fine detail; lattice: of what repeats with the latent's pixels. true: weight of the original in the place of the
+    teacher's picture, for pixels (fine detail is the teacher's, with an adversary the original's). plain: share of
+    crops with just that detail; of the others one half is soft. fitted: squares of the linear start. judged: slope of
+    what the adversary says, as a share of that of all the rest, to which it rises over `RISING` steps; 0: there is
+    none. match: weight of the adversary's features beside its marks. judge_lr: its rate. stays: share of the weights
+    at the beginning in the result (arXiv 1809.00219): less is sharper and paints more. until: where it ends, before
+    its rate has fallen as far as over all `steps`.
     """
 
-    squares: int = 1600
+    squares: int = 736
     blocks: int = 3
+    channels: int = 16
     steps: int = 6800
     batch: int = 4
     side: int = 32
@@ -66,16 +70,17 @@ class LookRecipe:
     lr: float = 6e-4
     gradient: float = 1.0
     mean: float = 0.1
-    energy: float = 1.5
+    spectrum: float = 3.0
     lattice: float = 8.0
-    ripple: float = 40.0
     true: float = 0.6
     plain: float = 0.3
     average: float = 0.998
     fitted: int = 32
     judged: float = 0.0
-    match: float = 0.3
+    match: float = 1.0
     judge_lr: float = 4e-4
+    stays: float = 0.0
+    until: int | None = None
     seed: int = 0
 
 
@@ -130,19 +135,35 @@ def restored(
     return torch.cat(starts), torch.cat(made)
 
 
-def deepened(vae: AutoencoderKL, config: dict[str, Any]) -> AutoencoderKL:
-    """Return a VAE of `config`, with more blocks a level, that encodes as `vae` does; its decoder is untrained.
+@torch.no_grad()
+def grown(vae: AutoencoderKL, config: dict[str, Any]) -> AutoencoderKL:
+    """Return a VAE of `config`, with more blocks a level or a multiple of channels, that computes what `vae` does.
 
-    Further blocks are the identity.
+    Further blocks are the identity. Further channels are copies (arXiv 1511.05641); what reads a channel and its copies
+    reads different shares of them, so that they do not learn the same. Needs norms of one group.
     """
-    deep = autoencoder.build(config)
-    for block in deep.encoder.modules():
-        if hasattr(block, "conv_shortcut"):
+    large = autoencoder.build(config)
+    for block in large.modules():
+        if isinstance(block, ResnetBlock2D):
             nn.init.zeros_(block.conv2.weight)
             nn.init.zeros_(block.conv2.bias)
-    known = {name: tensor for name, tensor in vae.state_dict().items() if not name.startswith("decoder.")}
-    deep.load_state_dict(known, strict=False)
-    return deep
+    known = vae.state_dict()
+    for name, tensor in large.state_dict().items():
+        if name not in known:
+            continue
+        small = known[name]
+        times = [size // least for size, least in zip(tensor.shape, small.shape, strict=True)]
+        copied = small.repeat(*times)
+        if small.ndim > 1 and times[1] > 1:
+            shares = 1 + SHARES * torch.randn(len(tensor), times[1], small.shape[1])
+            shares = shares / shares.sum(1, keepdim=True)
+            copied = copied * shares.flatten(1)[..., None, None]
+        tensor.copy_(copied)
+    return large
+
+
+SHARES = 0.2
+"""Deviation of the shares in which a channel and its copies are read."""
 
 
 def blur(pixels: Tensor, sigma: float = 1.5) -> Tensor:
@@ -155,20 +176,36 @@ def blur(pixels: Tensor, sigma: float = 1.5) -> Tensor:
     return F.conv2d(across, taps[:, None, :, None], groups=channels)
 
 
-def fine(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the local deviation of the luma in the two finest octaves, of squares of 8 pixels."""
-    luma = (pixels * pixels.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
-    taps = pixels.new_tensor([1, 4, 6, 4, 1])[None, None, None] / 16
+WINDOW = 16
+"""Pixels along a window of `spectra`."""
 
-    def smooth(plane: Tensor, spread: int) -> Tensor:
-        padded = F.pad(plane, (2 * spread,) * 4, mode="reflect")
-        return F.conv2d(F.conv2d(padded, taps, dilation=spread), taps.mT, dilation=spread)
 
-    once = smooth(luma, 1)
-    first, second = (
-        (F.avg_pool2d(band.square(), 8, 4) + NOTHING**2).sqrt() for band in (luma - once, once - smooth(once, 2))
-    )
-    return first, second
+@cache
+def _window() -> tuple[Tensor, Tensor]:
+    """Return the window, [WINDOW, WINDOW], of a mean square of 1, and what each frequency counts.
+
+    Those above an eighth of a cycle a pixel count the root of how often they stand in the whole spectrum.
+    """
+    line = torch.hann_window(WINDOW)
+    window = line[:, None] * line
+    down, across = torch.fft.fftfreq(WINDOW)[:, None], torch.fft.rfftfreq(WINDOW)
+    twice = torch.where((across == 0) | (across == 0.5), 1.0, 2.0)
+    counted = (torch.hypot(down, across) > 0.125) * twice.sqrt()
+    return window / window.square().mean().sqrt(), counted
+
+
+def spectra(pixels: Tensor) -> Tensor:
+    """Return the deviation of the luma of [B, 3, H, W] pixels in each direction and frequency, [B, WAVES, h, w].
+
+    In windows half of which overlap, in the mean of 3x3 of them: of a surface, not of one leaf. Their squares add up to
+    the variance of detail finer than 8 pixels.
+    """
+    luma = (pixels * pixels.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
+    window, counted = _window()
+    windows = luma.unfold(1, WINDOW, WINDOW // 2).unfold(2, WINDOW, WINDOW // 2)
+    waves = torch.fft.rfft2(windows * window) * counted / WINDOW**2
+    power = (waves.real.square() + waves.imag.square()).flatten(3).movedim(3, 1)
+    return (F.avg_pool2d(power, 3, 1) + (NOTHING / WINDOW) ** 2).sqrt()
 
 
 def repeating(off: Tensor) -> Tensor:
@@ -179,31 +216,6 @@ def repeating(off: Tensor) -> Tensor:
     unshuffled = F.pixel_unshuffle(off, SCALE)
     phases = unshuffled.reshape(len(off), off.shape[1], SCALE**2, *unshuffled.shape[-2:])
     return F.avg_pool2d((phases - phases.mean(2, keepdim=True)).flatten(1, 2), 8, 4).abs().mean()
-
-
-@cache
-def _waves() -> Tensor:
-    """Return the filters of `ripples`, [20, 1, 12, 12]: a cosine and a sine for each direction, without a mean."""
-    axis = torch.arange(12.0) - 5.5
-    window = torch.exp(-(axis[:, None] ** 2 + axis**2) / 18)
-    around = [(math.sin(eighth * math.pi / 8), math.cos(eighth * math.pi / 8)) for eighth in range(8)]
-    turns = [math.pi / 2 * (down * axis[:, None] + across * axis) for down, across in [*around, (1, 1), (1, -1)]]
-    waves = torch.stack([window * wave for turn in turns for wave in (turn.cos(), turn.sin())])
-    return ((waves - window * (waves.sum((1, 2)) / window.sum())[:, None, None]) / window.sum())[:, None]
-
-
-def ripples(made: Tensor, goal: Tensor) -> Tensor:
-    """Return how much stronger than in `goal` waves about as long as a latent's pixel are in `made`, both [B, 3, H, W].
-
-    Of a period of `SCALE` pixels in eight directions, and in two of the lattice's own diagonals, under a Gaussian of 3
-    pixels: hatching that a decoder draws in plain parts and beside edges.
-    """
-
-    def strength(pixels: Tensor) -> Tensor:
-        found = F.conv2d(pixels.flatten(0, 1)[:, None], _waves(), stride=2)
-        return (found.reshape(len(found), -1, 2, *found.shape[-2:]).square().sum(2) + NOTHING**2).sqrt()
-
-    return F.relu(strength(made) - strength(goal)).mean()
 
 
 NOTHING = 0.5 / 255
@@ -239,11 +251,12 @@ class Training:
         # what the last convolution reads starts lifted: a step there moves the whole picture
         self.optimiser = adamw([(others, recipe.lr), (last, recipe.lr * autoencoder.LIFTED)], betas=QUICK_BETAS)
         self.average = Average(vae.state_dict(), recipe.average)
-        self.adversary = Adversary(recipe.judge_lr) if recipe.judged else None
+        torch.manual_seed(recipe.seed)
+        self.adversary = Adversary([Judge(), Connoisseur(levels())], recipe.judge_lr) if recipe.judged else None
 
     def run(self, squares: Squares, latents: Tensor) -> Iterator[tuple[int, float]]:
         """Train to the end of the recipe, in place; yields steps done, and the error as a share of enlargement's."""
-        while self.step < self.recipe.steps:
+        while self.step < (self.recipe.until or self.recipe.steps):
             yield self.learn(*self._draw(squares, latents))
 
     def learn(
@@ -263,17 +276,21 @@ class Training:
         off = self._error(aligned, taught)
         # L1 alone cannot draw a photograph's grain; an adversary can
         detailed = taught if self.adversary is None else clean
-        energy = torch.stack([F.l1_loss(*bands) for bands in zip(fine(aligned), fine(detailed), strict=True)]).sum()
+        waves = (spectra(aligned) - spectra(detailed)).square().sum(1).add(NOTHING**2).sqrt().mean()
         loss = (
             torch.lerp(off, self._error(aligned, clean), recipe.true)
-            + recipe.energy * energy
+            + recipe.spectrum * waves
             + recipe.lattice * repeating(aligned - detailed)
-            + recipe.ripple * ripples(aligned, detailed)
         )
         if self.adversary is not None:
-            self.adversary.learn(aligned, clean, strength, max(factor, SLOWEST))
-            marks = self.adversary.loss(aligned, clean, strength, recipe.match)
-            loss = balanced(loss, marks, aligned, recipe.judged * min(1.0, self.step / RISING))
+            # from another place of the lattice each time: what is said of a picture cannot follow it
+            top, left = (draw(0, SCALE, self.generator) for _ in range(2))
+            seen = slice(top, top - SCALE or None), slice(left, left - SCALE or None)
+            made, true = aligned[..., *seen], clean[..., *seen]
+            self.adversary.learn(made, true, strength, max(factor, SLOWEST))
+            marks = self.adversary.loss(made, true, strength, recipe.match)
+            slope = balanced(loss, marks, aligned, recipe.judged * min(1.0, self.step / RISING))
+            loss = (slope * aligned).sum()  # has this slope
         loss = loss + recipe.mean * drift
         descend(self.optimiser, loss, self.learning, 1.0)
         self.average.update(vae.state_dict())

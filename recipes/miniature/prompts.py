@@ -45,7 +45,8 @@ LOUDEST = 2.0
 @dataclass(frozen=True)
 class PromptRecipe:
     """How the words are learnt. side: of a crop, in pixels of the latent. lr: of the text tower and the attention to
-    it; rest: of everything else in UNet and ControlNet. plain: share of prompts without a word that counts."""
+    it; rest: of everything else in UNet and ControlNet. plain: share of prompts without a word that counts. tells:
+    weight of what the text tower tells of the tags."""
 
     steps: int = 2600
     batch: int = 8
@@ -53,6 +54,7 @@ class PromptRecipe:
     lr: float = 1e-3
     rest: float = 1e-4
     plain: float = 0.3
+    tells: float = 0.3
     average: float = 0.995
     seed: int = 0
 
@@ -71,8 +73,16 @@ def start_text(text: CLIPTextModel, seed: int) -> None:
             part.weight.normal_(std=3.0 / part.in_features**0.5, generator=generator)
 
 
-def prompt(names: Sequence[str], recipe: PromptRecipe, generator: torch.Generator) -> tuple[str, float]:
-    """Return a prompt as the command line writes them, and how crisp its words want the picture."""
+class Told(NamedTuple):
+    """A prompt as the command line writes them. strength: how crisp its words want the picture."""
+
+    prompt: str
+    strength: float
+    tags: tuple[str, ...]
+
+
+def prompt(names: Sequence[str], recipe: PromptRecipe, generator: torch.Generator) -> Told:
+    """Return a prompt of some of `names` and of words that count."""
 
     def some(words: Sequence[str], most: int) -> list[str]:
         return [words[draw(0, len(words), generator)] for _ in range(draw(0, most + 1, generator))]
@@ -81,7 +91,7 @@ def prompt(names: Sequence[str], recipe: PromptRecipe, generator: torch.Generato
         return float(torch.rand((), generator=generator)) < share
 
     if chance(0.05):
-        return NEGATIVE_PROMPT, STRENGTHS["smooth"]
+        return Told(NEGATIVE_PROMPT, STRENGTHS["smooth"], ())
     counting = list(STRENGTHS)
     said = [] if chance(recipe.plain) else [counting[draw(0, len(counting), generator)]]
     if said and chance(0.3):
@@ -92,7 +102,33 @@ def prompt(names: Sequence[str], recipe: PromptRecipe, generator: torch.Generato
         place = own if own and chance(0.5) else tags
         place.insert(draw(0, len(place) + 1, generator), word)
     strength = sum(STRENGTHS[word] for word in dict.fromkeys(said))
-    return compose(tuple(tags), " ".join(own), "").positive, max(-LOUDEST, min(LOUDEST, strength))
+    told = compose(tuple(tags), " ".join(own), "").positive
+    return Told(told, max(-LOUDEST, min(LOUDEST, strength)), tuple(tags))
+
+
+class Codes:
+    """A direction for every tag, drawn by chance: what the text tower says of a prompt is to be the sum of its tags'.
+
+    What a word is worth for the picture, detail, asks the tower for one number, and leaves all other tags alike.
+    """
+
+    def __init__(self, width: int, seed: int) -> None:
+        self.width, self.generator = width, torch.Generator().manual_seed(seed)
+        self.known: dict[str, Tensor] = {}
+
+    def off(self, states: Tensor, tags: Sequence[Sequence[str]]) -> Tensor:
+        """Return how far the mean of each prompt's states, of [B, places, width], is from its tags: 1 - cosine."""
+        found = [
+            1 - torch.cosine_similarity(each.mean(0), sum(map(self._code, some), torch.zeros(self.width)), 0)
+            for each, some in zip(states, tags, strict=True)
+            if some
+        ]
+        return torch.stack(found).mean() if found else states.new_zeros(())
+
+    def _code(self, tag: str) -> Tensor:
+        if tag not in self.known:
+            self.known[tag] = torch.randn(self.width, generator=self.generator)
+        return self.known[tag]
 
 
 class Material(NamedTuple):
@@ -135,6 +171,7 @@ class Training:
         self.learning = [*quick, *slow]
         self.optimiser = adamw([(quick, recipe.lr), (slow, recipe.rest)], betas=QUICK_BETAS)
         self.average = Average(denoiser.state_dict(), recipe.average)
+        self.text, self.codes = denoiser.text, Codes(denoiser.text.config.hidden_size, recipe.seed)
 
     def run(self, material: Material) -> Iterator[tuple[int, float]]:
         """Train to the end of the recipe, in place; yields steps done, and how far the words are off, of 0 to 4."""
@@ -143,7 +180,9 @@ class Training:
         counted = [each for each in range(len(spread) - 1) if each not in range(len(spread))[GRAIN]]
         for step in range(recipe.steps):
             set_rate(self.optimiser, rate(step / recipe.steps))
-            start, goal, frame, tokens, ids, strength = self._draw(material)
+            start, goal, frame, tokens, told = self._draw(material)
+            ids = token_ids([each.prompt for each in told], self.tokenizer)
+            strength = torch.tensor([each.strength for each in told])
             last = self.kept[-1:].expand(len(start))
             noisy = add_noise(start, torch.randn(start.shape, generator=generator), last)
             timestep = torch.full((len(start),), len(self.kept) - 1)
@@ -151,7 +190,8 @@ class Training:
             off = made - goal
             others = (off / spread)[:, counted].abs().mean()
             words = (off[:, -1] / shift - strength[:, None, None]).abs().mean()
-            descend(self.optimiser, others + words, self.learning, 1.0)
+            untold = self.codes.off(self.text(ids).last_hidden_state, [each.tags for each in told])
+            descend(self.optimiser, others + words + recipe.tells * untold, self.learning, 1.0)
             self.average.update(self.denoiser.state_dict())
             yield step + 1, words.item()
 
@@ -160,10 +200,10 @@ class Training:
         """Return the deviation of the sampler's noise beside a scaled latent."""
         return float(((1 - self.kept[-1]) / self.kept[-1]).sqrt())
 
-    def _draw(self, material: Material) -> tuple[Tensor, ...]:
+    def _draw(self, material: Material) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Told]]:
         recipe, side, generator = self.recipe, self.recipe.side, self.generator
         columns: list[list[Tensor]] = [[], [], [], []]
-        prompts, strengths = [], []
+        told = []
         for _ in range(recipe.batch):
             index = draw(0, len(material.start), generator)
             top, left = (draw(0, size - side + 1, generator) for size in material.start.shape[-2:])
@@ -180,10 +220,9 @@ class Training:
             )
             for column, part in zip(columns, parts, strict=True):
                 column.append(part)
-            told, strength = prompt(material.names, recipe, generator)
-            prompts.append(told)
-            strengths.append(strength)
-        return *map(torch.stack, columns), token_ids(prompts, self.tokenizer), torch.tensor(strengths)
+            told.append(prompt(material.names, recipe, generator))
+        start, goal, frame, tokens = map(torch.stack, columns)
+        return start, goal, frame, tokens, told
 
 
 def token_ids(prompts: Sequence[str], tokenizer: CLIPTokenizer) -> Tensor:

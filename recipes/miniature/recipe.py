@@ -209,7 +209,9 @@ class Recipe:
     restorer: OneStep = field(default_factory=lambda: OneStep(steps=1520, alone=0.45))
     look: LookRecipe = field(default_factory=LookRecipe)
     judged: LookRecipe = field(
-        default_factory=lambda: LookRecipe(steps=4000, lr=3e-4, plain=0.5, true=0.75, lattice=6.0, judged=0.3)
+        default_factory=lambda: LookRecipe(
+            steps=3000, lr=3e-4, plain=0.5, true=0.75, lattice=6.0, judged=0.5, stays=0.3, until=1050
+        )
     )
     prompts: PromptRecipe = field(default_factory=PromptRecipe)
     region: int = 432

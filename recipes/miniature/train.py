@@ -16,12 +16,14 @@ Stages, each of which leaves its result in the work folder and is skipped where 
     export        the folder, fp16
     evaluate      numbers.json and the model card, on the photographs that were kept aside
 
-With --start the first four are taken from a miniature that is there. Needs the extra `train`. The miniature stands in
-for the published model offline; it is not the published model.
+With --start all networks are taken from a miniature whose decoder draws already: words are learnt anew, and the decoder
+goes on with the adversary. Needs the extra `train`. The miniature stands in for the published model offline; it is not
+the published model.
 """
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +43,6 @@ from recipe import (
     SCHEDULER,
     SMOKE,
     TEXT,
-    TEXT_WIDTH,
     TOKEN_WIDTH,
     UNET,
     Recipe,
@@ -49,7 +50,7 @@ from recipe import (
 )
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-from words import LENGTH, labels, write_tokenizer
+from words import labels, write_tokenizer
 
 from seesr_cli.catalogue import MINIATURE
 from seesr_cli.machine.device import Place
@@ -172,15 +173,17 @@ class Making:
         self._keep("restorer", {name: average.weights for name, average in training.averages.items()})
 
     def take_over(self, folder: Path) -> None:
-        """Keep the networks of a miniature's `folder` as what the stages before the look have made."""
+        """Keep the networks of a miniature's `folder`, whose decoder draws, as what the stages have made."""
         place = Place(torch.device("cpu"), torch.float32)
         vae = load.load_vae(MINIATURE, folder, place)
-        blocks = vae.config.layers_per_block
-        self._keep("vae", {"weights": vae.state_dict(), "scale": vae.config.scaling_factor, "blocks": blocks})
+        sizes = {name: vae.config[name] for name in ("layers_per_block", "block_out_channels")}
+        self._keep("vae", {"weights": vae.state_dict(), "scale": vae.config.scaling_factor, "sizes": sizes})
         unet, controlnet = load.load_unet(MINIATURE, folder, place), load.load_controlnet(MINIATURE, folder, place)
-        self._keep(
-            "restorer", {"vae": vae.state_dict(), "unet": unet.state_dict(), "controlnet": controlnet.state_dict()}
-        )
+        _, text = load.load_text_tower(MINIATURE, folder, place)
+        networks = {"vae": vae, "unet": unet, "controlnet": controlnet, "text": text}
+        self._keep("restorer", {name: network.state_dict() for name, network in networks.items()})
+        torch.manual_seed(self.recipe.look.seed)
+        self._keep("look", {"vae": look.grown(vae, self.drawing_config()).state_dict()})
         self._keep("student", {"weights": load.load_tagger(MINIATURE, folder, place).state_dict()})
         thresholds = (folder / MINIATURE.thresholds).read_text(encoding="utf-8").split()
         self._keep("teacher", {"thresholds": torch.tensor([float(each) for each in thresholds])})
@@ -195,9 +198,8 @@ class Making:
         """Train the text tower, UNet and ControlNet that are shipped."""
         if self._there("prompts"):
             return
-        recipe, networks = self.recipe.prompts, self._restoring()
-        nothing = torch.zeros(1, LENGTH, TEXT_WIDTH)
-        squares, start, goal = self._imitated(networks, Denoiser(networks.unet, networks.controlnet), nothing)
+        recipe = self.recipe.prompts
+        networks, squares, start, goal = self._restored()
         thresholds = tuple(float(each) for each in self._kept("teacher")["thresholds"])
         reader = Reader(self._tagger("student"), self.names, thresholds)
         tokens = torch.stack([reader.read(frame.float()).tokens[0] for frame in squares.frame[::READ]])
@@ -216,15 +218,10 @@ class Making:
         """Train the decoder that is shipped, alone, then with an adversary; takes up what an earlier call left."""
         if self._there("judged"):
             return
-        networks, told = self._restoring(), self._kept("prompts")
-        for name, network in (("text", networks.text), ("unet", networks.unet), ("controlnet", networks.controlnet)):
-            network.load_state_dict(told[name])
-        nothing = prompts.token_ids([compose((), "", "").positive], self._tokenizer(self.work / "tokenizer"))
-        denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
-        squares, _, latents = self._imitated(networks, denoiser, nothing)
+        networks, squares, _, latents = self._restored()
         recipe = self.recipe.look
         torch.manual_seed(recipe.seed)
-        vae = look.deepened(networks.vae, self.vae_config() | {"layers_per_block": recipe.blocks})
+        vae = look.grown(networks.vae, self.drawing_config())
         autoencoder.start_decoder(vae, 2 * squares.frame[: recipe.fitted, :, :128, :128].float() - 1)
         for name, recipe in (("look", self.recipe.look), ("judged", self.recipe.judged)):
             if not self._there(name):
@@ -234,7 +231,8 @@ class Making:
     def _learn_look(
         self, name: str, training: look.Training, squares: look.Squares, latents: Tensor
     ) -> dict[str, dict[str, Tensor]]:
-        """Return the averaged weights at the end of a training."""
+        """Return the averaged weights at the end of a training, with what stays of those at its beginning."""
+        began = {name: tensor.clone() for name, tensor in training.vae.state_dict().items()}
         if self._there(f"{name}-state"):
             training.restore(self._kept(f"{name}-state"))
         report = Reporter(name, training.recipe.steps)
@@ -242,14 +240,15 @@ class Making:
             report(step, share)
             if step % 500 == 0:
                 self._keep(f"{name}-state", training.state())
-        return {"vae": training.average.weights}
+        learnt, stays = training.average.weights, training.recipe.stays
+        return {"vae": {name: torch.lerp(learnt[name], began[name], stays) for name in began}}
 
     def write_folder(self) -> None:
         """Write the miniature's folder."""
         weights = self._kept("prompts") | self._kept("judged")
         self._tokenizer(self.out / "tokenizer")
         configs = {
-            "vae": self.vae_config() | {"_class_name": "AutoencoderKL", "layers_per_block": self.recipe.look.blocks},
+            "vae": self.drawing_config() | {"_class_name": "AutoencoderKL"},
             "unet": UNET,
             "controlnet": CONTROLNET,
             "text": self.text_config(),
@@ -267,8 +266,19 @@ class Making:
         held_out = self.split.held_out
         views = whole_views(held_out, MIXTURE, seed=5)
         numbers = measure(self.out, held_out, views, taggers, self._kept("teacher")["thresholds"])
+        numbers["sums"] = self.sums()
         write_json(self.work / "numbers.json", numbers)
         write_card(self.out / "README.md", numbers)
+
+    def sums(self) -> dict[str, str]:
+        """Return the sha256 of the training photographs, of the squares, and of the weights that were made of them."""
+        photographs = (
+            part for each in self.split.training for part in (each.name.encode(), each.pixels.numpy().tobytes())
+        )
+        squares, weights = sorted((self.work / "squares").glob("*.npz")), sorted(self.out.rglob("*.safetensors"))
+        files = {"squares": squares, "weights": weights}
+        parts = {name: (path.read_bytes() for path in paths) for name, paths in files.items()}
+        return {"photographs": _sum(photographs)} | {name: _sum(each) for name, each in parts.items()}
 
     def networks(self) -> restorer.Networks:
         """Return the networks as they are before the restorer's stage: the VAE trained, the others at their start."""
@@ -282,29 +292,32 @@ class Making:
         restorer.start_from_nothing(networks)
         return networks
 
-    def _restoring(self) -> restorer.Networks:
-        """Return the networks as the restorer's stage left them; the text tower is not trained."""
-        weights = self._kept("restorer")
-        vae = autoencoder.build(self.vae_config())
-        unet, controlnet = build_unet(UNET), build_controlnet(CONTROLNET)
-        for name, network in (("vae", vae), ("unet", unet), ("controlnet", controlnet)):
-            network.load_state_dict(weights[name])
-        text = CLIPTextModel(CLIPTextConfig(**self.text_config()))
-        return restorer.Networks(vae, text, unet, controlnet, signal_kept(SCHEDULER))
+    def _restored(self) -> tuple[restorer.Networks, look.Squares, Tensor, Tensor]:
+        """Return the networks that restore, the squares, their latents, and what the networks make of these.
 
-    def _imitated(
-        self, networks: restorer.Networks, denoiser: Denoiser, prompt: Tensor
-    ) -> tuple[look.Squares, Tensor, Tensor]:
-        """Return the squares, their latents, and what `denoiser` makes of these with one prompt and no embedding."""
+        They are told nothing: no tags, no embedding.
+        """
+        weights, tokenizer = self._kept("restorer"), self._tokenizer(self.work / "tokenizer")
+        vae, text = autoencoder.build(self.vae_config()), CLIPTextModel(CLIPTextConfig(**self.text_config()))
+        networks = restorer.Networks(vae, text, build_unet(UNET), build_controlnet(CONTROLNET), signal_kept(SCHEDULER))
+        for name in weights:
+            getattr(networks, name).load_state_dict(weights[name])
+        denoiser = Denoiser(networks.unet, networks.controlnet, text)
+        nothing = prompts.token_ids([compose((), "", "").positive], tokenizer)
         squares = look.read_squares(sorted((self.work / "squares").glob("*.npz")))
         tokens = torch.zeros(1, 1, TOKEN_WIDTH)
-        return squares, *look.restored(denoiser, networks.vae, squares.frame, prompt, tokens, networks.kept)
+        return networks, squares, *look.restored(denoiser, vae, squares.frame, nothing, tokens, networks.kept)
 
     def vae_config(self) -> dict[str, Any]:
-        """Return the VAE's configuration with the scaling factor that was measured, and the blocks that it has."""
-        config, kept = self.recipe.autoencoder.config, self._kept("vae")
-        blocks = kept.get("blocks", config["layers_per_block"])
-        return config | {"scaling_factor": kept["scale"], "layers_per_block": blocks}
+        """Return the VAE's configuration with the scaling factor that was measured, and the sizes that it has."""
+        kept = self._kept("vae")
+        return self.recipe.autoencoder.config | {"scaling_factor": kept["scale"]} | kept.get("sizes", {})
+
+    def drawing_config(self) -> dict[str, Any]:
+        """Return the configuration of the VAE whose decoder draws."""
+        config, recipe = self.vae_config(), self.recipe.look
+        channels = [recipe.channels, *config["block_out_channels"][1:]]
+        return config | {"layers_per_block": recipe.blocks, "block_out_channels": channels}
 
     def text_config(self) -> dict[str, Any]:
         """Return the text tower's configuration for the tokenizer of this recipe."""
@@ -357,6 +370,13 @@ class Making:
         partial.replace(self.work / f"{name}.pt")
 
 
+def _sum(parts: Iterable[bytes]) -> str:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part)
+    return total.hexdigest()
+
+
 def guide(pair: Pair, teacher: Reader, student: Reader, tokenizer: CLIPTokenizer) -> Pair:
     """Return `pair` with its guidance, in the prompts that the command line writes."""
     tags = tuple(tag.name for tag in teacher.read(unit(pair.clean)).tags)
@@ -389,7 +409,7 @@ def main(
     work: Annotated[Path | None, typer.Option(help="Intermediate files; OUT with '-work' behind it if absent.")] = None,
     stage: Annotated[list[Stage] | None, typer.Option(help="Only these stages; all if absent.")] = None,
     start: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="A miniature whose first four stages are taken.")
+        Path | None, typer.Option(exists=True, file_okay=False, help="A miniature that learns further.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     smoke: Annotated[
