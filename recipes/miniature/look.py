@@ -195,7 +195,7 @@ def _window() -> tuple[Tensor, Tensor]:
 
 
 def spectra(pixels: Tensor) -> Tensor:
-    """Return the deviation of the luma of [B, 3, H, W] pixels in each direction and frequency, [B, WAVES, h, w].
+    """Return the deviation of the luma of [B, 3, H, W] pixels at each frequency, [B, frequencies, h, w].
 
     In windows half of which overlap, in the mean of 3x3 of them: of a surface, not of one leaf. Their squares add up to
     the variance of detail finer than 8 pixels.

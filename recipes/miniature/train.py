@@ -11,13 +11,13 @@ Stages, each of which leaves its result in the work folder and is skipped where 
     restorer      text tower, ControlNet and UNet, later the decoder with them; goes on where it was stopped
     squares       what Real-ESRGAN x4plus makes of degraded squares (`imitation.py`)
     prompts       text tower and cross-attention: what words are worth (`prompts.py`)
-    look          a larger decoder, which imitates the teacher (`look.py`), then with an adversary (`judge.py`); goes on
+    look          a larger decoder, which imitates the teacher (`look.py`), then with adversaries (`judge.py`); goes on
                   where it was stopped
     export        the folder, fp16
     evaluate      numbers.json and the model card, on the photographs that were kept aside
 
 With --start all networks are taken from a miniature whose decoder draws already: words are learnt anew, and the decoder
-goes on with the adversary. Needs the extra `train`. The miniature stands in for the published model offline; it is not
+goes on with adversaries. Needs the extra `train`. The miniature stands in for the published model offline; it is not
 the published model.
 """
 
