@@ -7,7 +7,7 @@ from typing import Any
 from prompts import STRENGTHS
 from words import HAND_LABELS
 
-from seesr_cli.training.evaluation import Summary, table
+from seesr_cli.training.evaluation import METHODS, Summary, table
 
 CARD = """# The miniature
 
@@ -22,11 +22,10 @@ UNet and ControlNet with text and image cross-attention at the lowest level. fp1
 schedule is short: its noisiest step has noise of 0.05 beside a latent of deviation 1. Trained for one step from the
 degraded picture (`trailing` spacing), guidance 1 and wavelet colour alignment, which are its defaults.
 
-UNet and ControlNet take noise and blocks away. The decoder draws: it learnt to make of a restored latent what
-**Real-ESRGAN x4plus** (Wang et al. 2021, BSD-3-Clause) makes of the picture, and then from two adversaries, which
-learnt beside it to tell its pictures from photographs: one by their pixels, one by what EfficientNet-Lite0
-(Apache-2.0) sees in them. Five components of the latent keep the noise that a seed gives: of it the decoder makes
-grain where there is texture. The last component says how much detail is drawn, and words move it.
+UNet, ControlNet and decoder learnt together to make of a degraded picture what **Real-ESRGAN x4plus** (Wang et al.
+2021, BSD-3-Clause) makes of it: by the difference of pixels and spectra, and by two adversaries, which learnt beside
+them to tell the two pictures apart, one by pixels, one by what EfficientNet-Lite0 (Apache-2.0) sees in them. Words that
+say how much detail there is to be were told with it; the text tower had learnt them before.
 
 ## What it was trained on
 
@@ -54,9 +53,9 @@ better), consistency and colour drift as `seesr evaluate` measures them; gain: P
 ## What it cannot do
 
 * What it draws is likely, not true: letters too small to read become other letters, small faces other faces.
-* It paints: leaves, gravel, water, hair and fur become strokes, and what is blurred on purpose gets hard edges. There
-  plain enlargement looks better, and is up to 4 dB nearer to the original, though NIQE says the opposite. `--add-tag
-  soft` paints less.
+* It paints: leaves, gravel, water, hair and fur become strokes or smooth, and what is blurred on purpose gets hard
+  edges. There plain enlargement looks better, and is up to {worst:.1f} dB nearer to the original, though NIQE says the
+  opposite. `--add-tag soft` paints less.
 * Badly degraded faces get blotches. Dark or plain parts may show a trace of diagonal hatching.
 * Guidance above 1 and more than one step are possible and were not trained for.
 * Its tagger learnt from {training} photographs, for minutes: its tags are often wrong (F1 below).
@@ -103,6 +102,7 @@ def write_card(path: Path, numbers: Mapping[str, Any], history: str = "") -> Non
             labels=len((folder / "tagger" / "tags.txt").read_text(encoding="utf-8").split("\n")) - 1,
             megabytes=sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 1e6,
             held_out=held_out,
+            worst=-min(each.worst for each in summaries if each.method == METHODS[-1]),
             training=TRAINED_ON,
             history=history,
             sums="\n".join(f"    {sum}  {name}" for name, sum in numbers["sums"].items()),

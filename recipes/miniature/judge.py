@@ -1,7 +1,7 @@
-"""The adversary of the look: networks that tell what the decoder draws from photographs.
+"""The adversary of the look: networks that tell what the miniature draws from what its teacher draws.
 
-L1 draws the mean of all that a small picture may have been, which is smooth. What then tells it from a photograph is
-just what the eye misses: the sharpness of edges and the grain of surfaces.
+L1 draws the mean of all that the teacher may have drawn, which is smooth. What then tells it from the teacher's picture
+is just what the eye misses: the sharpness of edges and the grain of surfaces.
 
 Two judges look. One begins untrained and sees pixels. The other reads features of an EfficientNet that has learnt to
 tell what photographs show, as projected GANs do (arXiv 2111.01007): what a surface is made of is known to it at once.
@@ -20,7 +20,7 @@ FINE = 10.0
 """What fine detail is multiplied with for the judge."""
 
 Judgement = tuple[list[Tensor], list[Tensor]]
-"""Marks, high for a photograph, and the features that they were given by: maps [B, C, h, w], finest first."""
+"""Marks, high for the teacher's picture, and the features that they were given by: maps [B, C, h, w], finest first."""
 
 
 class Judge(nn.Module):

@@ -10,7 +10,7 @@ detail there is in each direction and frequency: the decoder makes grain where t
 none. Of the energy alone it would make a hatching.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -52,15 +52,13 @@ class LookRecipe:
     not count, for the teacher saw beyond it. gradient: weight of the error of differences between neighbours, beside a
     pixel L1 of 1; mean: of the low frequencies, which colour alignment takes away; spectrum: of the local spectrum of
     fine detail; lattice: of what repeats with the latent's pixels. true: weight of the original in the place of the
-    teacher's picture, for pixels (fine detail is the teacher's, with an adversary the original's). plain: share of
-    crops with just that detail; of the others one half is soft. fitted: squares of the linear start. judged: slope of
-    what the adversary says, as a share of that of all the rest, to which it rises over `RISING` steps; 0: there is
-    none. match: weight of the adversary's features beside its marks. judge_lr: its rate. stays: share of the weights
-    at the beginning in the result (arXiv 1809.00219): less is sharper and paints more. until: where it ends, before
-    its rate has fallen as far as over all `steps`.
+    teacher's picture, for pixels; all else is the teacher's. plain: share of crops with just that detail; of the others
+    one half is soft. fitted: squares of the linear start. judged: slope of what the adversary says, as a share of that
+    of all the rest, to which it rises over `RISING` steps; 0: there is none. match: weight of the adversary's features
+    beside its marks. judge_lr: its rate. until: where it ends, before its rate has fallen as far as over all `steps`.
     """
 
-    squares: int = 736
+    squares: int = 384
     blocks: int = 3
     channels: int = 16
     steps: int = 6800
@@ -79,7 +77,6 @@ class LookRecipe:
     judged: float = 0.0
     match: float = 1.0
     judge_lr: float = 4e-4
-    stays: float = 0.0
     until: int | None = None
     seed: int = 0
 
@@ -109,6 +106,18 @@ def read_squares(paths: Sequence[Path]) -> Squares:
         for column, part in zip(columns, (frame.half(), *coloured), strict=True):
             column.append(part)
     return Squares(*map(torch.cat, columns))
+
+
+class Batch(NamedTuple):
+    """Crops of squares, stacked, float32. latent: scaled, [B, C, h, w]. strength: how crisp each is to be, [B] from -1
+    to 1. places: the squares' among all."""
+
+    frame: Tensor
+    taught: Tensor
+    clean: Tensor
+    latent: Tensor
+    strength: Tensor
+    places: list[int]
 
 
 @torch.no_grad()
@@ -238,62 +247,72 @@ SLOWEST = 0.3
 class Training:
     """The training of one decoder: network, optimiser and average, which can be kept and taken up again."""
 
-    def __init__(self, vae: AutoencoderKL, kept: Tensor, recipe: LookRecipe) -> None:
-        """kept: as `restorer.Networks.kept`."""
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        kept: Tensor,
+        recipe: LookRecipe,
+        others: Sequence[tuple[Sequence[nn.Parameter], float]] = (),
+    ) -> None:
+        """kept: as `restorer.Networks.kept`. others: what learns with the decoder, and its rates."""
         self.vae, self.recipe, self.step = vae, recipe, 0
         self.noise = ((1 - kept[-1]) / kept[-1]).sqrt()
         self.generator = torch.Generator().manual_seed(recipe.seed)
         vae.requires_grad_(False)
         decoder = nn.ModuleDict({"decoder": vae.decoder, "quant": vae.post_quant_conv}).requires_grad_(True)
-        self.learning = [*decoder.parameters()]
+        self.learning = [*decoder.parameters(), *(each for parameters, _ in others for each in parameters)]
         last = [*vae.decoder.conv_norm_out.parameters(), *vae.decoder.conv_out.parameters()]
-        others = [each for each in self.learning if all(each is not other for other in last)]
+        inner = [each for each in decoder.parameters() if all(each is not other for other in last)]
         # what the last convolution reads starts lifted: a step there moves the whole picture
-        self.optimiser = adamw([(others, recipe.lr), (last, recipe.lr * autoencoder.LIFTED)], betas=QUICK_BETAS)
-        self.average = Average(vae.state_dict(), recipe.average)
+        self.optimiser = adamw([(inner, recipe.lr), (last, recipe.lr * autoencoder.LIFTED), *others], betas=QUICK_BETAS)
+        self.average = Average(self.weights(), recipe.average)
         torch.manual_seed(recipe.seed)
         self.adversary = Adversary([Judge(), Connoisseur(levels())], recipe.judge_lr) if recipe.judged else None
 
     def run(self, squares: Squares, latents: Tensor) -> Iterator[tuple[int, float]]:
         """Train to the end of the recipe, in place; yields steps done, and the error as a share of enlargement's."""
         while self.step < (self.recipe.until or self.recipe.steps):
-            yield self.learn(*self._draw(squares, latents))
+            yield self.learn(self.draw(squares, latents))
 
-    def learn(
-        self, frame: Tensor, taught: Tensor, clean: Tensor, latent: Tensor, strength: Tensor
-    ) -> tuple[int, float]:
-        """Take one step on pictures [B, 3, H, W] in [0, 1], scaled latents and strengths [B]."""
-        recipe, vae = self.recipe, self.vae
+    def weights(self) -> dict[str, Tensor]:
+        """Return what is kept and averaged, by part and name: live tensors."""
+        return by_name({"vae": self.vae})
+
+    def told(self, batch: Batch) -> Tensor:
+        """Return the scaled latents that the decoder is to make pictures of."""
+        told = batch.latent.clone()
+        told[:, GRAIN] += self.noise * torch.randn(told[:, GRAIN].shape, generator=self.generator)
+        told[:, -1] += SHIFT * batch.strength[:, None, None]
+        return told
+
+    def learn(self, batch: Batch) -> tuple[int, float]:
+        """Take one step; returns steps done, and the error as a share of enlargement's."""
+        recipe, vae, frame, strength = self.recipe, self.vae, batch.frame, batch.strength
         factor = rate(self.step / recipe.steps)
         set_rate(self.optimiser, factor)
-        told = latent.clone()
-        told[:, GRAIN] += self.noise * torch.randn(told[:, GRAIN].shape, generator=self.generator)
-        told[:, -1] += SHIFT * strength[:, None, None]
-        made = vae.decode(told / vae.config.scaling_factor).sample / 2 + 0.5
+        made = vae.decode(self.told(batch) / vae.config.scaling_factor).sample / 2 + 0.5
         drift = F.l1_loss(low_frequencies(made), low_frequencies(frame))
         aligned = wavelet(made, frame)
-        taught, clean = (in_strength(each, strength) for each in (taught, clean))
+        taught, clean = (in_strength(each, strength) for each in (batch.taught, batch.clean))
         off = self._error(aligned, taught)
-        # L1 alone cannot draw a photograph's grain; an adversary can
-        detailed = taught if self.adversary is None else clean
-        waves = (spectra(aligned) - spectra(detailed)).square().sum(1).add(NOTHING**2).sqrt().mean()
+        waves = (spectra(aligned) - spectra(taught)).square().sum(1).add(NOTHING**2).sqrt().mean()
         loss = (
             torch.lerp(off, self._error(aligned, clean), recipe.true)
             + recipe.spectrum * waves
-            + recipe.lattice * repeating(aligned - detailed)
+            + recipe.lattice * repeating(aligned - taught)
         )
         if self.adversary is not None:
             # from another place of the lattice each time: what is said of a picture cannot follow it
             top, left = (draw(0, SCALE, self.generator) for _ in range(2))
             seen = slice(top, top - SCALE or None), slice(left, left - SCALE or None)
-            made, true = aligned[..., *seen], clean[..., *seen]
+            made, true = aligned[..., *seen], taught[..., *seen]
             self.adversary.learn(made, true, strength, max(factor, SLOWEST))
             marks = self.adversary.loss(made, true, strength, recipe.match)
             slope = balanced(loss, marks, aligned, recipe.judged * min(1.0, self.step / RISING))
             loss = (slope * aligned).sum()  # has this slope
         loss = loss + recipe.mean * drift
         descend(self.optimiser, loss, self.learning, 1.0)
-        self.average.update(vae.state_dict())
+        self.average.update(self.weights())
         self.step += 1
         return self.step, off.item() / self._error(frame, taught).item()
 
@@ -303,11 +322,12 @@ class Training:
         slopes = off.diff(dim=-1).abs().mean() + off.diff(dim=-2).abs().mean()
         return off.abs().mean() + self.recipe.gradient * slopes / 2
 
-    def _draw(self, squares: Squares, latents: Tensor) -> tuple[Tensor, ...]:
+    def draw(self, squares: Squares, latents: Tensor) -> Batch:
+        """Return some crops. latents: scaled, [N, C, h, w], as many as squares."""
         recipe, side, generator = self.recipe, self.recipe.side, self.generator
         columns: list[list[Tensor]] = [[], [], [], []]
-        for _ in range(recipe.batch):
-            index = draw(0, len(latents), generator)
+        places = [draw(0, len(latents), generator) for _ in range(recipe.batch)]
+        for index in places:
             top, left = (draw(0, size - side + 1, generator) for size in latents.shape[-2:])
             large = (slice(None), slice(top * SCALE, (top + side) * SCALE), slice(left * SCALE, (left + side) * SCALE))
             small = (slice(None), slice(top, top + side), slice(left, left + side))
@@ -319,7 +339,8 @@ class Training:
         strength = torch.multinomial(
             torch.tensor([share, recipe.plain, share]), recipe.batch, True, generator=generator
         )
-        return *map(torch.stack, columns), strength - 1.0
+        frame, taught, clean, latent = map(torch.stack, columns)
+        return Batch(frame, taught, clean, latent, strength - 1.0, places)
 
     def state(self) -> dict[str, Any]:
         """Return everything needed to go on from here."""
@@ -327,17 +348,24 @@ class Training:
             "step": self.step,
             "generator": self.generator.get_state(),
             "optimiser": self.optimiser.state_dict(),
-            "vae": self.vae.state_dict(),
+            "weights": self.weights(),
             "average": self.average.weights,
             "adversary": None if self.adversary is None else self.adversary.state(),
         }
 
+    @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to what `state` returned."""
         self.step = self.average.steps = state["step"]
         self.generator.set_state(state["generator"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.vae.load_state_dict(state["vae"])
+        for name, tensor in self.weights().items():
+            tensor.copy_(state["weights"][name])
         self.average.weights = state["average"]
         if self.adversary is not None:
             self.adversary.restore(state["adversary"])
+
+
+def by_name(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Return the live tensors of networks, with the names of their parts before their own."""
+    return {f"{part}.{name}": each for part, network in parts.items() for name, each in network.state_dict().items()}

@@ -8,6 +8,7 @@ from typing import Any
 
 from look import LookRecipe
 from prompts import PromptRecipe
+from together import TogetherRecipe
 
 from seesr_cli.training import photographs
 from seesr_cli.training.autoencoder import AutoencoderRecipe
@@ -199,21 +200,29 @@ class TaggerRecipe:
     seed: int = 0
 
 
+IMITATING = LookRecipe(
+    steps=2600, batch=3, side=40, lr=4e-4, true=0.2, spectrum=1.0, lattice=6.0, average=0.995, until=800
+)
+JUDGED = replace(
+    IMITATING, steps=1200, batch=4, side=32, lr=3e-4, spectrum=2.0, judged=0.5, match=2.0, until=None, seed=1
+)
+"""The decoder's part of what is learnt together, without adversaries and with them."""
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """The whole miniature. region: side of the clean squares that are read, degraded and cut up. pairs: how many
+    """The whole miniature. stays: share, in the result, of the weights that were there before all learnt together: more
+    is sharper and paints more. region: side of the clean squares that are read, degraded and cut up. pairs: how many
     there are."""
 
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
     tagger: TaggerRecipe = TaggerRecipe()
     restorer: OneStep = field(default_factory=lambda: OneStep(steps=1520, alone=0.45))
     look: LookRecipe = field(default_factory=LookRecipe)
-    judged: LookRecipe = field(
-        default_factory=lambda: LookRecipe(
-            steps=3000, lr=3e-4, plain=0.5, true=0.75, lattice=6.0, judged=0.5, stays=0.3, until=1050
-        )
-    )
+    imitating: TogetherRecipe = field(default_factory=lambda: TogetherRecipe(IMITATING))
+    judged: TogetherRecipe = field(default_factory=lambda: TogetherRecipe(JUDGED, lr=4e-4))
     prompts: PromptRecipe = field(default_factory=PromptRecipe)
+    stays: float = 0.5
     region: int = 432
     pairs: int = 700
 
@@ -232,7 +241,8 @@ SMOKE = Recipe(
     tagger=TaggerRecipe(pictures=6, teacher_steps=2, student_steps=1, batch=2),
     restorer=OneStep(steps=3, batch=1, crop=64),
     look=LookRecipe(squares=32, steps=2, batch=1, side=16, fitted=4),
-    judged=LookRecipe(squares=32, steps=2, batch=1, side=16, judged=0.8),
+    imitating=TogetherRecipe(LookRecipe(steps=2, batch=1, side=16)),
+    judged=TogetherRecipe(LookRecipe(steps=2, batch=1, side=16, judged=0.8)),
     prompts=PromptRecipe(steps=2, batch=1, side=8),
     region=128,
     pairs=3,

@@ -11,14 +11,14 @@ Stages, each of which leaves its result in the work folder and is skipped where 
     restorer      text tower, ControlNet and UNet, later the decoder with them; goes on where it was stopped
     squares       what Real-ESRGAN x4plus makes of degraded squares (`imitation.py`)
     prompts       text tower and cross-attention: what words are worth (`prompts.py`)
-    look          a larger decoder, which imitates the teacher (`look.py`), then with adversaries (`judge.py`); goes on
-                  where it was stopped
+    look          a larger decoder, which imitates the teacher (`look.py`); goes on where it was stopped
+    together      UNet, ControlNet and decoder imitate the teacher together (`together.py`), then with adversaries
+                  (`judge.py`); goes on where it was stopped
     export        the folder, fp16
     evaluate      numbers.json and the model card, on the photographs that were kept aside
 
-With --start all networks are taken from a miniature whose decoder draws already: words are learnt anew, and the decoder
-goes on with adversaries. Needs the extra `train`. The miniature stands in for the published model offline; it is not
-the published model.
+With --start all networks are taken from a miniature whose decoder draws already, and learn on together. Needs the extra
+`train`. The miniature stands in for the published model offline; it is not the published model.
 """
 
 import hashlib
@@ -31,6 +31,7 @@ from typing import Annotated, Any
 import imitation
 import look
 import prompts
+import together
 import torch
 import typer
 from card import write_card
@@ -80,6 +81,7 @@ class Stage(StrEnum):
     SQUARES = "squares"
     PROMPTS = "prompts"
     LOOK = "look"
+    TOGETHER = "together"
     EXPORT = "export"
     EVALUATE = "evaluate"
 
@@ -181,7 +183,9 @@ class Making:
         unet, controlnet = load.load_unet(MINIATURE, folder, place), load.load_controlnet(MINIATURE, folder, place)
         _, text = load.load_text_tower(MINIATURE, folder, place)
         networks = {"vae": vae, "unet": unet, "controlnet": controlnet, "text": text}
-        self._keep("restorer", {name: network.state_dict() for name, network in networks.items()})
+        states = {name: network.state_dict() for name, network in networks.items()}
+        self._keep("restorer", states)
+        self._keep("prompts", {name: states[name] for name in ("text", "unet", "controlnet")})
         torch.manual_seed(self.recipe.look.seed)
         self._keep("look", {"vae": look.grown(vae, self.drawing_config()).state_dict()})
         self._keep("student", {"weights": load.load_tagger(MINIATURE, folder, place).state_dict()})
@@ -200,8 +204,7 @@ class Making:
             return
         recipe = self.recipe.prompts
         networks, squares, start, goal = self._restored()
-        thresholds = tuple(float(each) for each in self._kept("teacher")["thresholds"])
-        reader = Reader(self._tagger("student"), self.names, thresholds)
+        reader = self._reader("student")
         tokens = torch.stack([reader.read(frame.float()).tokens[0] for frame in squares.frame[::READ]])
         denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
         training = prompts.Training(denoiser, self._tokenizer(self.work / "tokenizer"), networks.kept, recipe)
@@ -215,24 +218,40 @@ class Making:
         self._keep("prompts", parts)
 
     def train_look(self) -> None:
-        """Train the decoder that is shipped, alone, then with an adversary; takes up what an earlier call left."""
-        if self._there("judged"):
+        """Train the decoder alone; takes up what an earlier call left."""
+        if self._there("look"):
             return
         networks, squares, _, latents = self._restored()
         recipe = self.recipe.look
         torch.manual_seed(recipe.seed)
         vae = look.grown(networks.vae, self.drawing_config())
         autoencoder.start_decoder(vae, 2 * squares.frame[: recipe.fitted, :, :128, :128].float() - 1)
-        for name, recipe in (("look", self.recipe.look), ("judged", self.recipe.judged)):
-            if not self._there(name):
-                self._keep(name, self._learn_look(name, look.Training(vae, networks.kept, recipe), squares, latents))
-            vae.load_state_dict(self._kept(name)["vae"])
+        self._learn("look", look.Training(vae, networks.kept, recipe), squares, latents)
+        self._keep("look", self._learnt("look"))
 
-    def _learn_look(
-        self, name: str, training: look.Training, squares: look.Squares, latents: Tensor
-    ) -> dict[str, dict[str, Tensor]]:
-        """Return the averaged weights at the end of a training, with what stays of those at its beginning."""
-        began = {name: tensor.clone() for name, tensor in training.vae.state_dict().items()}
+    def train_together(self) -> None:
+        """Train what is shipped of UNet, ControlNet and decoder; takes up what an earlier call left."""
+        if self._there("together"):
+            return
+        networks, squares, latents, _ = self._restored()
+        began = self._kept("prompts") | self._kept("look")
+        parts = dict(began)
+        vae = autoencoder.build(self.drawing_config())
+        denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
+        reader = self._reader("student")
+        tokens = torch.stack([reader.read(frame.float()).tokens[0] for frame in squares.frame])
+        guide = together.Guide(tokens, self.names, self._tokenizer(self.work / "tokenizer"))
+        for name, recipe in (("imitating", self.recipe.imitating), ("judged", self.recipe.judged)):
+            networks = networks._replace(vae=vae)
+            for part, weights in parts.items():
+                getattr(networks, part).load_state_dict(weights)
+            self._learn(name, together.Together(vae, denoiser, networks.kept, recipe, guide), squares, latents)
+            parts |= self._learnt(name)
+        stays = self.recipe.stays
+        self._keep("together", {part: _mixed(parts[part], began[part], stays) for part in parts})
+
+    def _learn(self, name: str, training: look.Training, squares: look.Squares, latents: Tensor) -> None:
+        """Train to the end of the recipe, and keep the state there."""
         if self._there(f"{name}-state"):
             training.restore(self._kept(f"{name}-state"))
         report = Reporter(name, training.recipe.steps)
@@ -240,12 +259,19 @@ class Making:
             report(step, share)
             if step % 500 == 0:
                 self._keep(f"{name}-state", training.state())
-        learnt, stays = training.average.weights, training.recipe.stays
-        return {"vae": {name: torch.lerp(learnt[name], began[name], stays) for name in began}}
+        self._keep(f"{name}-state", training.state())
+
+    def _learnt(self, name: str) -> dict[str, dict[str, Tensor]]:
+        """Return the averaged weights of each part at the end of a training."""
+        parts: dict[str, dict[str, Tensor]] = {}
+        for each, tensor in self._kept(f"{name}-state")["average"].items():
+            part, _, own = each.partition(".")
+            parts.setdefault(part, {})[own] = tensor
+        return parts
 
     def write_folder(self) -> None:
         """Write the miniature's folder."""
-        weights = self._kept("prompts") | self._kept("judged")
+        weights = self._kept("together")
         self._tokenizer(self.out / "tokenizer")
         configs = {
             "vae": self.drawing_config() | {"_class_name": "AutoencoderKL"},
@@ -337,6 +363,10 @@ class Making:
         network.load_state_dict(self._kept(name)["weights"])
         return network.requires_grad_(False).eval()
 
+    def _reader(self, name: str) -> Reader:
+        thresholds = tuple(float(each) for each in self._kept("teacher")["thresholds"])
+        return Reader(self._tagger(name), self.names, thresholds)
+
     def _examples(self) -> list[Example]:
         typer.echo(f"making {self.recipe.tagger.pictures} examples for the tagger")
         return make_examples(self.split.training, self.recipe.tagger.pictures, MIXTURE, self.recipe.tagger.seed)
@@ -345,9 +375,7 @@ class Making:
         """Make the pairs: tags of the clean picture by the teacher, tokens of the degraded one by the student."""
         typer.echo(f"making {self.recipe.pairs} pairs for the restorer")
         generator = torch.Generator().manual_seed(self.recipe.restorer.seed + 2)
-        thresholds = tuple(float(each) for each in self._kept("teacher")["thresholds"])
-        teacher = Reader(self._tagger("teacher"), self.names, thresholds)
-        student = Reader(self._tagger("student"), self.names, thresholds)
+        teacher, student = self._reader("teacher"), self._reader("student")
         tokenizer = self._tokenizer(self.work / "tokenizer")
         made = []
         for _ in range(self.recipe.pairs):
@@ -368,6 +396,14 @@ class Making:
         partial = self.work / f"{name}.part"
         torch.save(content, partial)
         partial.replace(self.work / f"{name}.pt")
+
+
+def _mixed(learnt: dict[str, Tensor], began: dict[str, Tensor], stays: float) -> dict[str, Tensor]:
+    """Return weights on the line between two networks (arXiv 1809.00219); stays: share of the earlier one."""
+    return {
+        name: torch.lerp(tensor, began[name], stays) if tensor.is_floating_point() else tensor
+        for name, tensor in learnt.items()
+    }
 
 
 def _sum(parts: Iterable[bytes]) -> str:
@@ -430,6 +466,7 @@ def main(
         Stage.SQUARES: making.make_squares,
         Stage.PROMPTS: making.train_prompts,
         Stage.LOOK: making.train_look,
+        Stage.TOGETHER: making.train_together,
         Stage.EXPORT: making.write_folder,
         Stage.EVALUATE: making.evaluate,
     }

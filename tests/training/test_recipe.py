@@ -1,5 +1,6 @@
 """The miniature's recipe runs from photographs to a folder that the command line can use, in one command."""
 
+import copy
 import importlib
 import os
 import re
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +20,13 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from seesr_cli.catalogue import MINIATURE
 from seesr_cli.evaluate.pixels import Pixels
+from seesr_cli.machine.device import Place
+from seesr_cli.models import load
 from seesr_cli.restore.upscaler import Upscaler
+from seesr_cli.sampling.schedule import signal_kept
 from seesr_cli.training import autoencoder
+from seesr_cli.training.objective import Denoiser
+from seesr_cli.weights import locate
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "miniature" / "train.py"
 
@@ -198,6 +205,43 @@ def test_a_crisp_prompt_is_far_from_a_soft_one_before_any_training(recipe: Calla
     with torch.no_grad():
         one, other = text(torch.stack([first, second])).last_hidden_state
     assert (one - other).norm() / one.norm() > 0.3
+
+
+def test_the_error_of_the_picture_teaches_all_networks_but_the_text_tower(
+    tmp_path: Path, recipe: Callable[[str], ModuleType]
+) -> None:
+    look, together, sizes = recipe("look"), recipe("together"), recipe("recipe")
+    weights, place = locate(MINIATURE, None), Place(torch.device("cpu"), torch.float32)
+    tokenizer, text = load.load_text_tower(MINIATURE, weights, place)
+    generator = torch.Generator().manual_seed(0)
+    path = tmp_path / "squares" / "0000.npz"
+    write_squares(path, generator)
+    squares = look.read_squares([path])
+    guide = together.Guide(torch.randn(4, 9, sizes.TOKEN_WIDTH, generator=generator), ("dog", "grass"), tokenizer)
+
+    def begin() -> Any:
+        denoiser = Denoiser(
+            load.load_unet(MINIATURE, weights, place), load.load_controlnet(MINIATURE, weights, place), text
+        )
+        vae = load.load_vae(MINIATURE, weights, place)
+        return together.Together(vae, denoiser, signal_kept(sizes.SCHEDULER), sizes.SMOKE.imitating, guide)
+
+    training = begin()
+    began = {name: tensor.clone() for name, tensor in training.weights().items()}
+    told = [tensor.clone() for tensor in text.parameters()]
+    latents = torch.randn(4, 12, 64, 64, generator=generator)
+    training.learn(training.draw(squares, latents))
+    changed = {
+        name.split(".")[0] for name, tensor in training.weights().items() if not torch.equal(tensor, began[name])
+    }
+    assert changed == {"vae", "unet", "controlnet"}
+    assert all(map(torch.equal, text.parameters(), told))
+
+    other = begin()
+    other.restore(copy.deepcopy(training.state()))
+    for each in (training, other):
+        each.learn(each.draw(squares, latents))
+    assert all(torch.equal(tensor, other.weights()[name]) for name, tensor in training.weights().items())
 
 
 def test_squares_are_made_once_of_photographs_that_are_not_kept_aside(
