@@ -1,8 +1,9 @@
 """Learn a look by imitation: the decoder makes of a restored latent what Real-ESRGAN x4plus makes of the picture.
 
-The target is one picture for one input, so that the pixels' L1 already gives some sharpness; an adversary (`judge.py`)
-joins for the rest. UNet and ControlNet rest; the decoder begins anew as the best linear one. How much detail it draws
-is said by the last component of the latent, which prompts have learnt to move (`prompts.py`).
+The target is one picture for one input, so that the pixels' L1 already gives some sharpness; for the rest adversaries
+(`judge.py`) can join. UNet and ControlNet rest, until all learn (`together.py`); the decoder begins anew as the best
+linear one. How much detail it draws is said by the last component of the latent, which prompts have learnt to move
+(`prompts.py`).
 
 What a small picture does not tell can only be drawn from chance, or the mean of all that it may be is drawn: smooth.
 So the components that carry least of a picture keep the sampler's noise, and beside the pixels counts how much of fine
@@ -110,7 +111,7 @@ def read_squares(paths: Sequence[Path]) -> Squares:
 
 class Batch(NamedTuple):
     """Crops of squares, stacked, float32. latent: scaled, [B, C, h, w]. strength: how crisp each is to be, [B] from -1
-    to 1. places: the squares' among all."""
+    to 1. places: the squares' among all. ids: token ids of their prompts, [B, 77], where words are told."""
 
     frame: Tensor
     taught: Tensor
@@ -118,14 +119,22 @@ class Batch(NamedTuple):
     latent: Tensor
     strength: Tensor
     places: list[int]
+    ids: Tensor | None = None
+
+
+@torch.no_grad()
+def encoded(vae: AutoencoderKL, frames: Tensor) -> Tensor:
+    """Return the scaled latents of `frames`, [N, C, h, w]: means of their posteriors."""
+    scale = vae.config.scaling_factor
+    return torch.cat([vae.encode(2 * frame[None].float() - 1).latent_dist.mean * scale for frame in frames])
 
 
 @torch.no_grad()
 def restored(
-    denoiser: Denoiser, vae: AutoencoderKL, frames: Tensor, prompt: Tensor, tokens: Tensor, kept: Tensor, seed: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Return the scaled latents of `frames`, [N, C, h, w], and what the one step of the networks makes of them, without
-    the noise of the components of `GRAIN`.
+    denoiser: Denoiser, starts: Tensor, frames: Tensor, prompt: Tensor, tokens: Tensor, kept: Tensor, seed: int = 0
+) -> Tensor:
+    """Return what the one step of the networks makes of the scaled latents of `frames`, [N, C, h, w], without the noise
+    of the components of `GRAIN`.
 
     prompt: what the denoiser is told, [1, ...], and tokens, [1, cells, width], whatever the picture. kept: as
     `restorer.Networks.kept`.
@@ -133,15 +142,13 @@ def restored(
     generator = torch.Generator().manual_seed(seed)
     last = kept[-1:]
     step = torch.tensor([len(kept) - 1])
-    starts, made = [], []
-    for frame in (each[None].float() for each in frames):
-        start = vae.encode(2 * frame - 1).latent_dist.mean * vae.config.scaling_factor
+    made = []
+    for start, frame in zip(starts[:, None], frames[:, None], strict=True):
         noisy = add_noise(start, torch.randn(start.shape, generator=generator), last)
-        result = clean_latent(Objective(), denoiser(noisy, step, prompt, tokens, frame), noisy, last)
+        result = clean_latent(Objective(), denoiser(noisy, step, prompt, tokens, frame.float()), noisy, last)
         result[:, GRAIN] = start[:, GRAIN]
-        starts.append(start)
         made.append(result)
-    return torch.cat(starts), torch.cat(made)
+    return torch.cat(made)
 
 
 @torch.no_grad()
@@ -369,3 +376,12 @@ class Training:
 def by_name(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Return the live tensors of networks, with the names of their parts before their own."""
     return {f"{part}.{name}": each for part, network in parts.items() for name, each in network.state_dict().items()}
+
+
+def by_part(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return each part's tensors by their own names: what `by_name` joined."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in weights.items():
+        part, _, own = name.partition(".")
+        parts.setdefault(part, {})[own] = tensor
+    return parts

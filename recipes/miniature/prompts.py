@@ -81,8 +81,8 @@ class Told(NamedTuple):
     tags: tuple[str, ...]
 
 
-def prompt(names: Sequence[str], recipe: PromptRecipe, generator: torch.Generator) -> Told:
-    """Return a prompt of some of `names` and of words that count."""
+def prompt(names: Sequence[str], plain: float, generator: torch.Generator) -> Told:
+    """Return a prompt of some of `names` and of words that count; plain: share of prompts without these."""
 
     def some(words: Sequence[str], most: int) -> list[str]:
         return [words[draw(0, len(words), generator)] for _ in range(draw(0, most + 1, generator))]
@@ -93,7 +93,7 @@ def prompt(names: Sequence[str], recipe: PromptRecipe, generator: torch.Generato
     if chance(0.05):
         return Told(NEGATIVE_PROMPT, STRENGTHS["smooth"], ())
     counting = list(STRENGTHS)
-    said = [] if chance(recipe.plain) else [counting[draw(0, len(counting), generator)]]
+    said = [] if chance(plain) else [counting[draw(0, len(counting), generator)]]
     if said and chance(0.3):
         said.append(counting[draw(0, len(counting), generator)])
     tags = [tag for tag in dict.fromkeys(some(names, 12)) if tag not in STRENGTHS]
@@ -220,7 +220,7 @@ class Training:
             )
             for column, part in zip(columns, parts, strict=True):
                 column.append(part)
-            told.append(prompt(material.names, recipe, generator))
+            told.append(prompt(material.names, recipe.plain, generator))
         start, goal, frame, tokens = map(torch.stack, columns)
         return start, goal, frame, tokens, told
 

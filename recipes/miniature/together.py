@@ -13,7 +13,7 @@ import look
 import torch
 from diffusers import AutoencoderKL
 from look import LookRecipe
-from prompts import LOUDEST, PromptRecipe, prompt, token_ids
+from prompts import LOUDEST, prompt, token_ids
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -25,13 +25,13 @@ from seesr_cli.training.photographs import draw
 class TogetherRecipe:
     """How all learn.
 
-    look: the decoder's part. lr: of UNet and ControlNet. prompts: how prompts are drawn. untold: share of pictures
-    without their embedding.
+    look: the decoder's part. lr: of UNet and ControlNet. plain: share of prompts without a word that counts. untold:
+    share of pictures without their embedding.
     """
 
     look: LookRecipe = field(default_factory=LookRecipe)
     lr: float = 3e-4
-    prompts: PromptRecipe = field(default_factory=lambda: PromptRecipe(plain=0.6))
+    plain: float = 0.6
     untold: float = 0.25
 
 
@@ -64,10 +64,10 @@ class Together(look.Training):
     def draw(self, squares: look.Squares, latents: Tensor) -> look.Batch:
         """Return some crops, each as crisp as its prompt wants it."""
         batch = super().draw(squares, latents)
-        told = [prompt(self.guide.names, self.words.prompts, self.generator) for _ in batch.places]
-        self._ids = token_ids([each.prompt for each in told], self.guide.tokenizer)
+        told = [prompt(self.guide.names, self.words.plain, self.generator) for _ in batch.places]
+        ids = token_ids([each.prompt for each in told], self.guide.tokenizer)
         strength = torch.tensor([each.strength / LOUDEST for each in told])
-        return batch._replace(strength=strength)
+        return batch._replace(strength=strength, ids=ids)
 
     def told(self, batch: look.Batch) -> Tensor:
         """Return what the networks make of the latents in one step."""
@@ -76,4 +76,4 @@ class Together(look.Training):
         last = self.kept[-1:].expand(len(known))
         noisy = add_noise(batch.latent, torch.randn(batch.latent.shape, generator=self.generator), last)
         step = torch.full((len(known),), len(self.kept) - 1)
-        return clean_latent(Objective(), self.denoiser(noisy, step, self._ids, tokens, batch.frame), noisy, last)
+        return clean_latent(Objective(), self.denoiser(noisy, step, batch.ids, tokens, batch.frame), noisy, last)

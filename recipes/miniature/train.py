@@ -203,7 +203,8 @@ class Making:
         if self._there("prompts"):
             return
         recipe = self.recipe.prompts
-        networks, squares, start, goal = self._restored()
+        networks, squares = self._taught()
+        start, goal = self._restored(networks, squares)
         reader = self._reader("student")
         tokens = torch.stack([reader.read(frame.float()).tokens[0] for frame in squares.frame[::READ]])
         denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
@@ -211,42 +212,40 @@ class Making:
         report = Reporter("prompts", recipe.steps)
         for step, off in training.run(prompts.Material(start, goal, squares.frame, tokens, self.names)):
             report(step, off)
-        parts: dict[str, dict[str, Tensor]] = {"text": {}, "unet": {}, "controlnet": {}}
-        for name, tensor in training.average.weights.items():
-            part, _, own = name.partition(".")
-            parts[part][own] = tensor
-        self._keep("prompts", parts)
+        self._keep("prompts", look.by_part(training.average.weights))
 
     def train_look(self) -> None:
         """Train the decoder alone; takes up what an earlier call left."""
         if self._there("look"):
             return
-        networks, squares, _, latents = self._restored()
+        networks, squares = self._taught()
+        _, latents = self._restored(networks, squares)
         recipe = self.recipe.look
         torch.manual_seed(recipe.seed)
         vae = look.grown(networks.vae, self.drawing_config())
         autoencoder.start_decoder(vae, 2 * squares.frame[: recipe.fitted, :, :128, :128].float() - 1)
         self._learn("look", look.Training(vae, networks.kept, recipe), squares, latents)
-        self._keep("look", self._learnt("look"))
+        self._keep("look", look.by_part(self._kept("look-state")["average"]))
 
     def train_together(self) -> None:
         """Train what is shipped of UNet, ControlNet and decoder; takes up what an earlier call left."""
         if self._there("together"):
             return
-        networks, squares, latents, _ = self._restored()
+        networks, squares = self._taught()
+        latents = look.encoded(networks.vae, squares.frame)
         began = self._kept("prompts") | self._kept("look")
         parts = dict(began)
         vae = autoencoder.build(self.drawing_config())
+        networks = networks._replace(vae=vae)
         denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
         reader = self._reader("student")
         tokens = torch.stack([reader.read(frame.float()).tokens[0] for frame in squares.frame])
         guide = together.Guide(tokens, self.names, self._tokenizer(self.work / "tokenizer"))
         for name, recipe in (("imitating", self.recipe.imitating), ("judged", self.recipe.judged)):
-            networks = networks._replace(vae=vae)
             for part, weights in parts.items():
                 getattr(networks, part).load_state_dict(weights)
             self._learn(name, together.Together(vae, denoiser, networks.kept, recipe, guide), squares, latents)
-            parts |= self._learnt(name)
+            parts |= look.by_part(self._kept(f"{name}-state")["average"])
         stays = self.recipe.stays
         self._keep("together", {part: _mixed(parts[part], began[part], stays) for part in parts})
 
@@ -260,14 +259,6 @@ class Making:
             if step % 500 == 0:
                 self._keep(f"{name}-state", training.state())
         self._keep(f"{name}-state", training.state())
-
-    def _learnt(self, name: str) -> dict[str, dict[str, Tensor]]:
-        """Return the averaged weights of each part at the end of a training."""
-        parts: dict[str, dict[str, Tensor]] = {}
-        for each, tensor in self._kept(f"{name}-state")["average"].items():
-            part, _, own = each.partition(".")
-            parts.setdefault(part, {})[own] = tensor
-        return parts
 
     def write_folder(self) -> None:
         """Write the miniature's folder."""
@@ -318,21 +309,25 @@ class Making:
         restorer.start_from_nothing(networks)
         return networks
 
-    def _restored(self) -> tuple[restorer.Networks, look.Squares, Tensor, Tensor]:
-        """Return the networks that restore, the squares, their latents, and what the networks make of these.
-
-        They are told nothing: no tags, no embedding.
-        """
-        weights, tokenizer = self._kept("restorer"), self._tokenizer(self.work / "tokenizer")
+    def _taught(self) -> tuple[restorer.Networks, look.Squares]:
+        """Return the networks that restore, and the squares."""
+        weights = self._kept("restorer")
         vae, text = autoencoder.build(self.vae_config()), CLIPTextModel(CLIPTextConfig(**self.text_config()))
         networks = restorer.Networks(vae, text, build_unet(UNET), build_controlnet(CONTROLNET), signal_kept(SCHEDULER))
         for name in weights:
             getattr(networks, name).load_state_dict(weights[name])
-        denoiser = Denoiser(networks.unet, networks.controlnet, text)
-        nothing = prompts.token_ids([compose((), "", "").positive], tokenizer)
-        squares = look.read_squares(sorted((self.work / "squares").glob("*.npz")))
+        return networks, look.read_squares(sorted((self.work / "squares").glob("*.npz")))
+
+    def _restored(self, networks: restorer.Networks, squares: look.Squares) -> tuple[Tensor, Tensor]:
+        """Return the latents of squares, and what the networks make of them.
+
+        They are told nothing: no tags, no embedding.
+        """
+        denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
+        nothing = prompts.token_ids([compose((), "", "").positive], self._tokenizer(self.work / "tokenizer"))
         tokens = torch.zeros(1, 1, TOKEN_WIDTH)
-        return networks, squares, *look.restored(denoiser, vae, squares.frame, nothing, tokens, networks.kept)
+        starts = look.encoded(networks.vae, squares.frame)
+        return starts, look.restored(denoiser, starts, squares.frame, nothing, tokens, networks.kept)
 
     def vae_config(self) -> dict[str, Any]:
         """Return the VAE's configuration with the scaling factor that was measured, and the sizes that it has."""

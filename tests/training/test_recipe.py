@@ -177,7 +177,7 @@ def test_the_words_of_a_prompt_add_up_and_others_count_nothing(recipe: Callable[
     generator = torch.Generator().manual_seed(0)
     names = ("dog", "grass", "rich texture", "little detail")
     for _ in range(300):
-        told = prompts.prompt(names, prompts.PromptRecipe(), generator)
+        told = prompts.prompt(names, prompts.PromptRecipe().plain, generator)
         words = [word for word in prompts.STRENGTHS if re.search(rf"\b{word}\b", told.prompt)]
         assert told.strength == pytest.approx(max(-2, min(2, sum(prompts.STRENGTHS[word] for word in words))))
         assert told.prompt.startswith(", ".join(told.tags))
