@@ -57,7 +57,8 @@ better), consistency and colour drift as `seesr evaluate` measures them; gain: P
   edges. There plain enlargement looks better, and is up to {worst:.1f} dB nearer to the original, though NIQE says the
   opposite. `--add-tag soft` paints less.
 * Fine regular lines may vanish: those of a facade of glass did, four pixels of the small picture apart.
-* Badly degraded faces get blotches. Dark or plain parts may show a trace of diagonal hatching.
+* Badly degraded faces get blotches. Dark or plain parts may show a trace of diagonal hatching, and a dotted line may
+  run beside a hard edge.
 * Guidance above 1 and more than one step are possible and were not trained for.
 * Its tagger learnt from {training} photographs, for minutes: its tags are often wrong (F1 below).
 
