@@ -20,11 +20,11 @@ HEAVY = ("torch", "diffusers", "transformers", "numpy", "PIL")
 # Rooms (folders and modules of the package), from the top down. A module imports from its own room and from rooms of
 # lower floors, never from another room of its own floor. A new room fails until it is given a floor here.
 ORDER = (
-    "__main__ > cli > report, demo > run, training, door > evaluate > records > restore, forecast > models, vae"
+    "__main__ > cli > report, demo > run, training, door > evaluate > records > restore, forecast > vae > models"
     " > weights, image, sampling > machine, sizes > files, catalogue > settings > errors, wording"
 )
 # Rooms that have an order of their own inside.
-INSIDE = {"models": "convert > load > predict > graft, tagger, keys > swin, configs, products"}
+INSIDE = {"models": "convert > load > predict > graft, tagger, keys > swin, compact, configs, products"}
 # What `import seesr_cli` itself may lead to, and only when it is asked for.
 DOOR = "door"
 

@@ -1,10 +1,13 @@
 """The model card, written from the numbers that were measured."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from prompts import STRENGTHS
+from srvgg import LAYERS, WIDTH
+from together import LOUDER
 from words import HAND_LABELS
 
 from seesr_cli.training.evaluation import METHODS, Summary, table
@@ -17,15 +20,19 @@ large, and its pictures say nothing about what the published model can do.
 
 ## What is in it
 
-Tagger (Swin, 384 px, {labels} labels), CLIP text tower with a tokenizer of its own, VAE (f = 4, 12 latent channels),
-UNet and ControlNet with text and image cross-attention at the lowest level. fp16, {megabytes:.1f} MB together. The
-schedule is short: its noisiest step has noise of 0.05 beside a latent of deviation 1. Trained for one step from the
+Tagger (Swin, 384 px, {labels} labels), CLIP text tower with a tokenizer of its own, VAE (f = 4, {channels} latent
+channels, of which {grain} hold the sampler's noise alone; a decoder of {layers} layers at the latent's size), UNet and
+ControlNet with text and image cross-attention at the lowest level. fp16, {megabytes:.1f} MB together. The schedule is
+short: its noisiest step has noise of 0.05 beside a latent of deviation {loud:.0f}. Trained for one step from the
 degraded picture (`trailing` spacing), guidance 1 and wavelet colour alignment, which are its defaults.
 
-UNet, ControlNet and decoder learnt together to make of a degraded picture what **Real-ESRGAN x4plus** (Wang et al.
-2021, BSD-3-Clause) makes of it: by the difference of pixels and spectra, and by two adversaries, which learnt beside
-them to tell the two pictures apart, one by pixels, one by what EfficientNet-Lite0 (Apache-2.0) sees in them. Words that
-say how much detail there is to be were told with it; the text tower had learnt them before.
+The decoder began with the weights of **realesr-animevideov3** (Real-ESRGAN's authors, BSD-3-Clause, in
+`LICENSE-Real-ESRGAN`). Then UNet, ControlNet and decoder learnt together to make of a degraded picture what
+**Real-ESRGAN x4plus** (Wang et al. 2021, BSD-3-Clause) makes of it: by the difference of pixels and spectra, and by two
+adversaries, which learnt beside them to tell the two pictures apart, one by pixels, one by what EfficientNet-Lite0
+(Apache-2.0) sees in them. Last of all spectra and adversaries compared with the originals, and grain was learnt: where
+a surface has texture that the small picture does not tell, it is drawn from chance. Words that say how much detail
+there is to be were told with it; the text tower had learnt them before.
 
 ## What it was trained on
 
@@ -33,6 +40,7 @@ say how much detail there is to be were told with it; the text tower had learnt 
   labelled by eye for the tagger.
 * For look and words also 209 photographs of Cloudinary's Compression Image Dataset 2022, training half (CC BY-SA 4.0).
 * What Real-ESRGAN x4plus makes of degraded squares of them. Neither it nor EfficientNet is a part of this program.
+* What the authors of realesr-animevideov3 trained it on: drawn pictures.
 * Pictures the recipe makes itself: ten kinds of texture (tagger only).
 * Degraded by the project's second-order degradation, mild to strong, and, for look and words, as phones, scanners and
   the web do. Every fifth photograph of each set was kept aside and only measured on.
@@ -53,12 +61,12 @@ better), consistency and colour drift as `seesr evaluate` measures them; gain: P
 ## What it cannot do
 
 * What it draws is likely, not true: letters too small to read become other letters, small faces other faces.
-* It paints: leaves, gravel, water, hair and fur become strokes or smooth, and what is blurred on purpose gets hard
-  edges. There plain enlargement looks better, and is up to {worst:.1f} dB nearer to the original, though NIQE says the
-  opposite. `--add-tag soft` paints less.
-* Fine regular lines may vanish: those of a facade of glass did, four pixels of the small picture apart.
-* Badly degraded faces get blotches. Dark or plain parts may show a trace of diagonal hatching, and a dotted line may
-  run beside a hard edge.
+* It paints: fur and hair become smooth, grass and reeds become strokes with grain between them, and what is blurred on
+  purpose may get hard edges. There plain enlargement is up to {worst:.1f} dB nearer to the original, though NIQE says
+  the opposite. `--add-tag soft` paints less.
+* Fine regular lines become faint or crooked, as those of a facade of glass do, four pixels of the small picture apart.
+* Small or badly degraded faces are distorted, and get blotches and wrinkles. In grass the grain may show a lattice, and
+  pale fur a trace of hatching.
 * Guidance above 1 and more than one step are possible and were not trained for.
 * Its tagger learnt from {training} photographs, for minutes: its tags are often wrong (F1 below).
 
@@ -99,10 +107,15 @@ def write_card(path: Path, numbers: Mapping[str, Any], history: str = "") -> Non
         for name, effect in numbers["guidance"].items()
     ]
     words = numbers["words"]
+    vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
     path.write_text(
         CARD.format(
             labels=len((folder / "tagger" / "tags.txt").read_text(encoding="utf-8").split("\n")) - 1,
             megabytes=sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 1e6,
+            layers=LAYERS + 2,
+            channels=vae["latent_channels"],
+            grain=vae["compact_decoder"]["width"] - WIDTH,
+            loud=LOUDER,
             held_out=held_out,
             worst=-min(each.worst for each in summaries if each.method == METHODS[-1]),
             training=TRAINED_ON,

@@ -1,12 +1,12 @@
 """Make the squares for learning a look by imitation: degraded, as Real-ESRGAN x4plus restores them, and clean.
 
     pip install --no-deps -r recipes/miniature/requirements.txt
-    python recipes/miniature/imitation.py --photos DIR [--photos DIR ...] --out DIR [--count 384] [--seed 0]
+    python recipes/miniature/imitation.py --photos DIR [--photos DIR ...] --out DIR [--count 512] [--seed 0]
 
 A file of OUT holds SHARD squares of photographs that are not kept aside: `degraded` [n, 64, 64, 3], `taught` and
 `clean` [n, 256, 256, 3], uint8. What is there already is not made again, so a call that was stopped can be repeated.
 A square takes about 1.2 seconds of one core, nearly all of them the teacher's.
-`look.py` learns from them.
+`together.py` learns from them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -106,7 +106,7 @@ def write(photographs: Sequence[Photograph], out: Path, count: int, seed: int, t
 def main(
     photos: Annotated[list[Path], typer.Option(exists=True, file_okay=False, help="Folders of photographs.")],
     out: Annotated[Path, typer.Option(help="Where the squares are kept.")],
-    count: Annotated[int, typer.Option(min=SHARD, help="How many squares.")] = 384,
+    count: Annotated[int, typer.Option(min=SHARD, help="How many squares.")] = 512,
     seed: Annotated[int, typer.Option(help="Another seed, other squares.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:

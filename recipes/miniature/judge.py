@@ -1,7 +1,7 @@
-"""The adversary of the look: networks that tell what the miniature draws from what its teacher draws.
+"""The adversary of the look: networks that tell what the miniature draws from the picture it is to draw.
 
-L1 draws the mean of all that the teacher may have drawn, which is smooth. What then tells it from the teacher's picture
-is just what the eye misses: the sharpness of edges and the grain of surfaces.
+The error of pixels asks for the mean of all that may have been drawn, which is smooth. What then tells it from the true
+picture is just what the eye misses: the sharpness of edges and the grain of surfaces.
 
 Two judges look. One begins untrained and sees pixels. The other reads features of an EfficientNet that has learnt to
 tell what photographs show, as projected GANs do (arXiv 2111.01007): what a surface is made of is known to it at once.
@@ -20,7 +20,7 @@ FINE = 10.0
 """What fine detail is multiplied with for the judge."""
 
 Judgement = tuple[list[Tensor], list[Tensor]]
-"""Marks, high for the teacher's picture, and the features that they were given by: maps [B, C, h, w], finest first."""
+"""Marks, high for the true picture, and the features that they were given by: maps [B, C, h, w], finest first."""
 
 
 class Judge(nn.Module):
@@ -102,6 +102,11 @@ class Connoisseur(nn.Module):
         return marks, features
 
 
+def _apart(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return the mean over all places of how far features [B, C, h, w] are apart there, root mean square."""
+    return (ours - theirs).square().mean(1).add(1e-12).sqrt().mean()
+
+
 def _plane(strength: Tensor, pixels: Tensor) -> Tensor:
     return strength.to(pixels)[:, None, None, None].expand(-1, 1, *pixels.shape[-2:])
 
@@ -130,13 +135,16 @@ class Adversary:
         self._learns(False)
 
     def loss(self, made: Tensor, true: Tensor, strength: Tensor, match: float) -> Tensor:
-        """Return what the decoder loses: its marks, and `match` times the L1 between features (arXiv 1711.11585)."""
+        """Return what the decoder loses: its marks, and `match` times how far features are apart (arXiv 1711.11585)."""
         total = made.new_zeros(())
         for judge in self.judges:
             marks, ours = judge(made, strength)
             with torch.no_grad():
                 theirs = judge(true, strength)[1]
-            off = [F.l1_loss(own, their) / their.abs().mean() for own, their in zip(ours, theirs, strict=True)]
+            off = [
+                _apart(own, their) / _apart(their, torch.zeros_like(their))
+                for own, their in zip(ours, theirs, strict=True)
+            ]
             total = total + match * torch.stack(off).mean() - torch.stack([each.mean() for each in marks]).mean()
         return total
 

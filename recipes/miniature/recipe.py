@@ -1,12 +1,11 @@
 """Sizes and amounts of the miniature: everything `train.py` does is decided here."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from look import LookRecipe
 from prompts import PromptRecipe
 from together import TogetherRecipe
 
@@ -63,6 +62,13 @@ CONTROLNET: dict[str, Any] = {
     "conditioning_embedding_out_channels": [8, 16, 48],
     "controlnet_conditioning_channel_order": "rgb",
 }
+
+
+def with_channels(config: dict[str, Any], count: int) -> dict[str, Any]:
+    """Return the UNet's or the ControlNet's configuration for latents of `count` channels."""
+    ends = [name for name in ("in_channels", "out_channels") if name in config]
+    return config | dict.fromkeys(ends, count)
+
 
 TEXT: dict[str, Any] = {
     "architectures": ["CLIPTextModel"],
@@ -200,29 +206,54 @@ class TaggerRecipe:
     seed: int = 0
 
 
-IMITATING = LookRecipe(
-    steps=2600, batch=3, side=40, lr=4e-4, true=0.2, spectrum=1.0, lattice=6.0, average=0.995, until=800
-)
-JUDGED = replace(
-    IMITATING, steps=1200, batch=4, side=32, lr=3e-4, spectrum=2.0, judged=0.5, match=2.0, until=None, seed=1
-)
-"""The decoder's part of what is learnt together, without adversaries and with them."""
+TOGETHER = {
+    "look": TogetherRecipe(),
+    "words": TogetherRecipe(
+        steps=300,
+        lr=2e-4,
+        rest=1e-4,
+        spectrum=3.0,
+        true=0.1,
+        judged=1.0,
+        rising=1,
+        plain=0.2,
+        heard=0.3,
+        average=0.98,
+        seed=5,
+    ),
+    "grain": TogetherRecipe(
+        steps=1500,
+        rest=1.5e-4,
+        spectrum=3.0,
+        true=0.3,
+        natural=True,
+        judged=1.5,
+        rising=50,
+        plain=0.3,
+        grain=8,
+        average=0.99,
+        before=0.3,
+        seed=6,
+    ),
+}
+"""First the teacher's picture is learnt, then words are heard, then grain is drawn as the originals have it."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The whole miniature. stays: share, in the result, of the weights that were there before all learnt together: more
-    is sharper and paints more. region: side of the clean squares that are read, degraded and cut up. pairs: how many
-    there are."""
+    """The whole miniature.
+
+    squares: how many the look is learnt from; fitted: of these, those that the decoder's start is fitted to. region:
+    side of the clean squares that are read, degraded and cut up. pairs: how many there are.
+    """
 
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
     tagger: TaggerRecipe = TaggerRecipe()
     restorer: OneStep = field(default_factory=lambda: OneStep(steps=1520, alone=0.45))
-    look: LookRecipe = field(default_factory=LookRecipe)
-    imitating: TogetherRecipe = field(default_factory=lambda: TogetherRecipe(IMITATING))
-    judged: TogetherRecipe = field(default_factory=lambda: TogetherRecipe(JUDGED, lr=4e-4))
+    squares: int = 512
+    fitted: int = 96
+    together: Mapping[str, TogetherRecipe] = field(default_factory=lambda: TOGETHER)
     prompts: PromptRecipe = field(default_factory=PromptRecipe)
-    stays: float = 0.5
     region: int = 432
     pairs: int = 700
 
@@ -240,9 +271,9 @@ SMOKE = Recipe(
     autoencoder=AutoencoderRecipe(steps=2, batch=1, fit_crops=4, crop=64),
     tagger=TaggerRecipe(pictures=6, teacher_steps=2, student_steps=1, batch=2),
     restorer=OneStep(steps=3, batch=1, crop=64),
-    look=LookRecipe(squares=32, steps=2, batch=1, side=16, fitted=4),
-    imitating=TogetherRecipe(LookRecipe(steps=2, batch=1, side=16)),
-    judged=TogetherRecipe(LookRecipe(steps=2, batch=1, side=16, judged=0.8)),
+    squares=32,
+    fitted=4,
+    together={name: replace(each, steps=2, batch=1, side=16) for name, each in TOGETHER.items()},
     prompts=PromptRecipe(steps=2, batch=1, side=8),
     region=128,
     pairs=3,

@@ -11,30 +11,34 @@ Stages, each of which leaves its result in the work folder and is skipped where 
     restorer      text tower, ControlNet and UNet, later the decoder with them; goes on where it was stopped
     squares       what Real-ESRGAN x4plus makes of degraded squares (`imitation.py`)
     prompts       text tower and cross-attention: what words are worth (`prompts.py`)
-    look          a larger decoder, which imitates the teacher (`look.py`); goes on where it was stopped
-    together      UNet, ControlNet and decoder imitate the teacher together (`together.py`), then with adversaries
-                  (`judge.py`); goes on where it was stopped
+    together      a compact decoder (`srvgg.py`), UNet and ControlNet imitate the teacher (`together.py`), with
+                  adversaries (`judge.py`); goes on where it was stopped
     export        the folder, fp16
     evaluate      numbers.json and the model card, on the photographs that were kept aside
 
-With --start all networks are taken from a miniature whose decoder draws already, and learn on together. Needs the extra
-`train`. The miniature stands in for the published model offline; it is not the published model.
+With --start all networks are taken from a miniature that knows its words. They learn together as above; if its decoder
+is a compact one, only the last course of that. Needs the extra `train`. The miniature stands in for the published model
+offline; it is not the published model.
 """
 
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import grain
 import imitation
 import look
 import prompts
+import srvgg
 import together
 import torch
 import typer
 from card import write_card
+from diffusers import AutoencoderKL
 from examples import make_examples, whole_views
 from measure import measure
 from recipe import (
@@ -48,15 +52,18 @@ from recipe import (
     UNET,
     Recipe,
     read_split,
+    with_channels,
 )
-from torch import Tensor
+from together import LOUDER
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from words import labels, write_tokenizer
 
 from seesr_cli.catalogue import MINIATURE
 from seesr_cli.machine.device import Place
 from seesr_cli.models import load
-from seesr_cli.models.graft import build_controlnet, build_unet
+from seesr_cli.models.compact import CompactDecoder
+from seesr_cli.models.graft import build_controlnet, build_unet, build_vae
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.restore.prompt import compose
 from seesr_cli.restore.tag import Reader
@@ -73,6 +80,10 @@ READ = 8
 """Of so many squares one is read: any embedding may meet any picture."""
 
 
+SEED = 0
+"""Of the squares."""
+
+
 class Stage(StrEnum):
     AUTOENCODER = "autoencoder"
     TAGGER = "tagger"
@@ -80,7 +91,6 @@ class Stage(StrEnum):
     RESTORER = "restorer"
     SQUARES = "squares"
     PROMPTS = "prompts"
-    LOOK = "look"
     TOGETHER = "together"
     EXPORT = "export"
     EVALUATE = "evaluate"
@@ -103,7 +113,7 @@ class Making:
             return
         recipe = self.recipe.autoencoder
         torch.manual_seed(recipe.seed)
-        vae = autoencoder.build(recipe.config)
+        vae = build_vae(recipe.config)
         autoencoder.start_linear(vae, self.split.training, recipe)
         report = Reporter("autoencoder", recipe.steps)
         average = None
@@ -175,27 +185,26 @@ class Making:
         self._keep("restorer", {name: average.weights for name, average in training.averages.items()})
 
     def take_over(self, folder: Path) -> None:
-        """Keep the networks of a miniature's `folder`, whose decoder draws, as what the stages have made."""
+        """Keep the networks of a miniature's `folder`, which knows its words, as what the stages have made."""
         place = Place(torch.device("cpu"), torch.float32)
         vae = load.load_vae(MINIATURE, folder, place)
-        sizes = {name: vae.config[name] for name in ("layers_per_block", "block_out_channels")}
+        names = ("layers_per_block", "block_out_channels", "latent_channels", "compact_decoder")
+        sizes = {name: vae.config[name] for name in names if name in vae.config}
         self._keep("vae", {"weights": vae.state_dict(), "scale": vae.config.scaling_factor, "sizes": sizes})
         unet, controlnet = load.load_unet(MINIATURE, folder, place), load.load_controlnet(MINIATURE, folder, place)
         _, text = load.load_text_tower(MINIATURE, folder, place)
-        networks = {"vae": vae, "unet": unet, "controlnet": controlnet, "text": text}
-        states = {name: network.state_dict() for name, network in networks.items()}
-        self._keep("restorer", states)
-        self._keep("prompts", {name: states[name] for name in ("text", "unet", "controlnet")})
-        torch.manual_seed(self.recipe.look.seed)
-        self._keep("look", {"vae": look.grown(vae, self.drawing_config()).state_dict()})
+        parts = {"text": text, "unet": unet, "controlnet": controlnet}
+        self._keep("prompts", {name: network.state_dict() for name, network in parts.items()})
+        if isinstance(vae.decoder, CompactDecoder):
+            self._keep("drawing", {"vae": vae.state_dict()})
         self._keep("student", {"weights": load.load_tagger(MINIATURE, folder, place).state_dict()})
         thresholds = (folder / MINIATURE.thresholds).read_text(encoding="utf-8").split()
         self._keep("teacher", {"thresholds": torch.tensor([float(each) for each in thresholds])})
 
     def make_squares(self) -> None:
         """Make the squares that the look is learnt from."""
-        folder, recipe = self.work / "squares", self.recipe.look
-        for path in imitation.write(self.split.training, folder, recipe.squares, recipe.seed, torch.get_num_threads()):
+        folder, count = self.work / "squares", self.recipe.squares
+        for path in imitation.write(self.split.training, folder, count, SEED, torch.get_num_threads()):
             typer.echo(path)
 
     def train_prompts(self) -> None:
@@ -203,7 +212,7 @@ class Making:
         if self._there("prompts"):
             return
         recipe = self.recipe.prompts
-        networks, squares = self._taught()
+        networks, squares = self._taught("restorer", build_vae(self.vae_config()))
         start, goal = self._restored(networks, squares)
         reader = self._reader("student")
         tokens = torch.stack([reader.read(frame.float()).tokens[0] for frame in squares.frame[::READ]])
@@ -212,62 +221,80 @@ class Making:
         report = Reporter("prompts", recipe.steps)
         for step, off in training.run(prompts.Material(start, goal, squares.frame, tokens, self.names)):
             report(step, off)
-        self._keep("prompts", look.by_part(training.average.weights))
-
-    def train_look(self) -> None:
-        """Train the decoder alone; takes up what an earlier call left."""
-        if self._there("look"):
-            return
-        networks, squares = self._taught()
-        _, latents = self._restored(networks, squares)
-        recipe = self.recipe.look
-        torch.manual_seed(recipe.seed)
-        vae = look.grown(networks.vae, self.drawing_config())
-        autoencoder.start_decoder(vae, 2 * squares.frame[: recipe.fitted, :, :128, :128].float() - 1)
-        self._learn("look", look.Training(vae, networks.kept, recipe), squares, latents)
-        self._keep("look", look.by_part(self._kept("look-state")["average"]))
+        self._keep("prompts", together.by_part(training.average.weights))
 
     def train_together(self) -> None:
         """Train what is shipped of UNet, ControlNet and decoder; takes up what an earlier call left."""
         if self._there("together"):
             return
-        networks, squares = self._taught()
-        latents = look.encoded(networks.vae, squares.frame)
-        began = self._kept("prompts") | self._kept("look")
-        parts = dict(began)
-        vae = autoencoder.build(self.drawing_config())
-        networks = networks._replace(vae=vae)
-        denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
+        networks, squares = self._drawing()
         reader = self._reader("student")
         tokens = torch.stack([reader.read(frame.float()).tokens[0] for frame in squares.frame])
         guide = together.Guide(tokens, self.names, self._tokenizer(self.work / "tokenizer"))
-        for name, recipe in (("imitating", self.recipe.imitating), ("judged", self.recipe.judged)):
-            for part, weights in parts.items():
+        adversary = None
+        courses = [*self.recipe.together.items()]
+        for name, recipe in courses[-1:] if self._there("drawing") else courses:
+            if recipe.grain and not self._there("drawing"):
+                networks = self._grained(networks, recipe.grain)
+            if recipe.heard:
+                together.hear(networks.vae.decoder, recipe.heard)
+            began = {name: tensor.clone() for name, tensor in together.by_name(learning(networks)).items()}
+            denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
+            training = together.Together(networks.vae, denoiser, networks.kept, recipe, guide)
+            if self._there(f"{name}-state"):
+                training.restore(self._kept(f"{name}-state"))
+            elif training.adversary is not None and adversary is not None:
+                training.adversary.restore(adversary)
+            report = Reporter(name, recipe.steps)
+            for step, share in training.run(squares):
+                report(step, share)
+                if step % 100 == 0:
+                    self._keep(f"{name}-state", training.state())
+            state = training.state()
+            self._keep(f"{name}-state", state)
+            adversary = state["adversary"]
+            ended = {name: tensor.lerp(began[name], recipe.before) for name, tensor in state["average"].items()}
+            for part, weights in together.by_part(ended).items():
                 getattr(networks, part).load_state_dict(weights)
-            self._learn(name, together.Together(vae, denoiser, networks.kept, recipe, guide), squares, latents)
-            parts |= look.by_part(self._kept(f"{name}-state")["average"])
-        stays = self.recipe.stays
-        self._keep("together", {part: _mixed(parts[part], began[part], stays) for part in parts})
+        shipped = learning(networks) | {"text": networks.text}
+        self._keep("together", {name: network.state_dict() for name, network in shipped.items()})
 
-    def _learn(self, name: str, training: look.Training, squares: look.Squares, latents: Tensor) -> None:
-        """Train to the end of the recipe, and keep the state there."""
-        if self._there(f"{name}-state"):
-            training.restore(self._kept(f"{name}-state"))
-        report = Reporter(name, training.recipe.steps)
-        for step, share in training.run(squares, latents):
-            report(step, share)
-            if step % 500 == 0:
-                self._keep(f"{name}-state", training.state())
-        self._keep(f"{name}-state", training.state())
+    def _drawing(self) -> tuple[restorer.Networks, look.Squares]:
+        """Return the networks as they begin to learn together, and the squares."""
+        networks, squares = self._taught("prompts", build_vae(self.drawing_config()))
+        if self._there("drawing"):
+            networks.vae.load_state_dict(self._kept("drawing")["vae"])
+            return networks, squares
+        encoder = {
+            name: tensor for name, tensor in self._kept("vae")["weights"].items() if not name.startswith("decoder.")
+        }
+        networks.vae.load_state_dict(encoder, strict=False)
+        together.begin(networks.unet, networks.controlnet)
+        small = squares.small[: self.recipe.fitted]
+        srvgg.begin(networks.vae, small, srvgg.read_weights(), noise_of(networks))
+        return networks, squares
+
+    def _grained(self, networks: restorer.Networks, count: int) -> restorer.Networks:
+        """Return the networks with `count` components more, which hold the sampler's noise."""
+        weights = together.by_name(learning(networks))
+        parts = together.by_part(grain.widened(weights, count, noise_of(networks)))
+        config = self.drawing_config(count)
+        unet, controlnet = (with_channels(each, config["latent_channels"]) for each in (UNET, CONTROLNET))
+        made = {"vae": build_vae(config), "unet": build_unet(unet), "controlnet": build_controlnet(controlnet)}
+        for part, network in made.items():
+            network.load_state_dict(parts[part])
+        return networks._replace(**made)
 
     def write_folder(self) -> None:
         """Write the miniature's folder."""
         weights = self._kept("together")
         self._tokenizer(self.out / "tokenizer")
+        channels = weights["unet"]["conv_in.weight"].shape[1]
+        vae = self.drawing_config(channels - self.vae_config()["latent_channels"])
         configs = {
-            "vae": self.drawing_config() | {"_class_name": "AutoencoderKL"},
-            "unet": UNET,
-            "controlnet": CONTROLNET,
+            "vae": vae | {"_class_name": "AutoencoderKL"},
+            "unet": with_channels(UNET, channels),
+            "controlnet": with_channels(CONTROLNET, channels),
             "text": self.text_config(),
             "tagger": self.recipe.tagger.config | {"labels": len(self.names)},
             "scheduler": SCHEDULER,
@@ -275,6 +302,7 @@ class Making:
         states = weights | {"tagger": self._kept("student")["weights"]}
         thresholds = tuple(float(each) for each in self._kept("teacher")["thresholds"])
         size = export(self.out, configs, states, self.names, thresholds)
+        shutil.copy(Path(__file__).with_name("LICENSE-Real-ESRGAN"), self.out)  # of what the decoder began as
         typer.echo(f"{self.out}: {size / 1e6:.1f} MB of weights")
 
     def evaluate(self) -> None:
@@ -300,7 +328,7 @@ class Making:
     def networks(self) -> restorer.Networks:
         """Return the networks as they are before the restorer's stage: the VAE trained, the others at their start."""
         torch.manual_seed(self.recipe.restorer.seed + 1)
-        vae = autoencoder.build(self.vae_config())
+        vae = build_vae(self.vae_config())
         vae.load_state_dict(self._kept("vae")["weights"])
         text = CLIPTextModel(CLIPTextConfig(**self.text_config()))
         unet, controlnet = build_unet(UNET), build_controlnet(CONTROLNET)
@@ -309,13 +337,13 @@ class Making:
         restorer.start_from_nothing(networks)
         return networks
 
-    def _taught(self) -> tuple[restorer.Networks, look.Squares]:
-        """Return the networks that restore, and the squares."""
-        weights = self._kept("restorer")
-        vae, text = autoencoder.build(self.vae_config()), CLIPTextModel(CLIPTextConfig(**self.text_config()))
-        networks = restorer.Networks(vae, text, build_unet(UNET), build_controlnet(CONTROLNET), signal_kept(SCHEDULER))
-        for name in weights:
-            getattr(networks, name).load_state_dict(weights[name])
+    def _taught(self, stage: str, vae: AutoencoderKL) -> tuple[restorer.Networks, look.Squares]:
+        """Return the networks as `stage` left them, with `vae` where it left none, and the squares."""
+        text = CLIPTextModel(CLIPTextConfig(**self.text_config()))
+        unet, controlnet = (with_channels(each, vae.config.latent_channels) for each in (UNET, CONTROLNET))
+        networks = restorer.Networks(vae, text, build_unet(unet), build_controlnet(controlnet), signal_kept(SCHEDULER))
+        for part, weights in self._kept(stage).items():
+            getattr(networks, part).load_state_dict(weights)
         return networks, look.read_squares(sorted((self.work / "squares").glob("*.npz")))
 
     def _restored(self, networks: restorer.Networks, squares: look.Squares) -> tuple[Tensor, Tensor]:
@@ -334,11 +362,16 @@ class Making:
         kept = self._kept("vae")
         return self.recipe.autoencoder.config | {"scaling_factor": kept["scale"]} | kept.get("sizes", {})
 
-    def drawing_config(self) -> dict[str, Any]:
-        """Return the configuration of the VAE whose decoder draws."""
-        config, recipe = self.vae_config(), self.recipe.look
-        channels = [recipe.channels, *config["block_out_channels"][1:]]
-        return config | {"layers_per_block": recipe.blocks, "block_out_channels": channels}
+    def drawing_config(self, grain: int = 0) -> dict[str, Any]:
+        """Return the configuration of the VAE whose decoder draws. grain: components that it has for grain."""
+        config = self.vae_config()
+        if self._there("drawing"):
+            return config
+        return config | {
+            "latent_channels": config["latent_channels"] + grain,
+            "compact_decoder": {"width": srvgg.WIDTH + grain, "layers": srvgg.LAYERS},
+            "scaling_factor": LOUDER * config["scaling_factor"],
+        }
 
     def text_config(self) -> dict[str, Any]:
         """Return the text tower's configuration for the tokenizer of this recipe."""
@@ -393,19 +426,22 @@ class Making:
         partial.replace(self.work / f"{name}.pt")
 
 
-def _mixed(learnt: dict[str, Tensor], began: dict[str, Tensor], stays: float) -> dict[str, Tensor]:
-    """Return weights on the line between two networks (arXiv 1809.00219); stays: share of the earlier one."""
-    return {
-        name: torch.lerp(tensor, began[name], stays) if tensor.is_floating_point() else tensor
-        for name, tensor in learnt.items()
-    }
-
-
 def _sum(parts: Iterable[bytes]) -> str:
     total = hashlib.sha256()
     for part in parts:
         total.update(part)
     return total.hexdigest()
+
+
+def learning(networks: restorer.Networks) -> dict[str, nn.Module]:
+    """Return the networks that learn together, by their names."""
+    return {"vae": networks.vae, "unet": networks.unet, "controlnet": networks.controlnet}
+
+
+def noise_of(networks: restorer.Networks) -> float:
+    """Return the deviation of the sampler's noise beside a latent without its scale."""
+    kept = networks.kept[-1]
+    return float(((1 - kept) / kept).sqrt() / networks.vae.config.scaling_factor)
 
 
 def guide(pair: Pair, teacher: Reader, student: Reader, tokenizer: CLIPTokenizer) -> Pair:
@@ -460,7 +496,6 @@ def main(
         Stage.RESTORER: making.train_restorer,
         Stage.SQUARES: making.make_squares,
         Stage.PROMPTS: making.train_prompts,
-        Stage.LOOK: making.train_look,
         Stage.TOGETHER: making.train_together,
         Stage.EXPORT: making.write_folder,
         Stage.EVALUATE: making.evaluate,

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -22,10 +24,13 @@ from seesr_cli.catalogue import MINIATURE
 from seesr_cli.evaluate.pixels import Pixels
 from seesr_cli.machine.device import Place
 from seesr_cli.models import load
+from seesr_cli.models.graft import build_controlnet, build_unet, build_vae
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.sampling.schedule import signal_kept
 from seesr_cli.training import autoencoder
 from seesr_cli.training.objective import Denoiser
+from seesr_cli.training.pairs import enlarge, whole
+from seesr_cli.training.photographs import Photograph, unit
 from seesr_cli.weights import locate
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "miniature" / "train.py"
@@ -83,18 +88,180 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     return importlib.import_module
 
 
-def test_a_larger_vae_computes_what_the_smaller_one_does(recipe: Callable[[str], ModuleType]) -> None:
+def ncnn_file(path: Path, tensors: list[torch.Tensor], halves: bool) -> None:
+    """Write tensors as ncnn does: a mark before each convolution's weights, and all at multiples of four bytes."""
+    with path.open("wb") as file:
+        for tensor in tensors:
+            if tensor.ndim == 4:
+                file.write((0x01306B47 if halves else 0).to_bytes(4, "little"))
+            content = tensor.numpy().astype("<f2" if halves and tensor.ndim == 4 else "<f4").tobytes()
+            file.write(content + bytes(-len(content) % 4))
+
+
+@pytest.mark.parametrize("halves", [True, False])
+def test_the_decoder_begins_as_the_compact_network_of_a_file(
+    tmp_path: Path, recipe: Callable[[str], ModuleType], halves: bool
+) -> None:
+    srvgg, generator = recipe("srvgg"), torch.Generator().manual_seed(0)
+    tensors: list[torch.Tensor] = []
+    for number, (outputs, inputs) in enumerate([(64, 3), *[(64, 64)] * 16, (48, 64)]):
+        weight = torch.randn(outputs, inputs, 3, 3, generator=generator) / (9 * inputs) ** 0.5
+        tensors += [(weight if number < 17 else weight / 10).half().float(), torch.full((outputs,), 0.01)]
+        tensors += [torch.full((64,), 0.25)] if number < 17 else []
+    path = tmp_path / "network.bin"
+    ncnn_file(path, tensors, halves)
+    read = srvgg.read_weights(path)
+    assert len(read) == len(tensors)
+    assert all(map(torch.equal, read, tensors))
+
     torch.manual_seed(0)
     config = autoencoder.small_config()
-    vae = autoencoder.build(config)
-    large = recipe("look").grown(vae, config | {"layers_per_block": 3, "block_out_channels": [16, 32, 64]})
-    pixels = torch.rand(1, 3, 32, 32) * 2 - 1
+    vae = build_vae(config | {"compact_decoder": {"width": srvgg.WIDTH, "layers": srvgg.LAYERS}})
+    reference = build_vae(config)
+    photographs = tuple(Photograph(str(each), smooth(generator)) for each in range(4))
+    autoencoder.start_linear(reference, photographs, autoencoder.AutoencoderRecipe(crop=64, fit_crops=4))
+    vae.encoder.load_state_dict(reference.encoder.state_dict())
+    vae.quant_conv.load_state_dict(reference.quant_conv.state_dict())
+    small = F.avg_pool2d(torch.stack([unit(each.pixels) for each in photographs]), 4)
+    srvgg.begin(vae, small, read, 0.0)
+    features = F.conv2d(small, tensors[0], tensors[1], padding=1)
+    for place in range(2, len(tensors), 3):
+        slope, weight, bias = tensors[place : place + 3]
+        features = F.conv2d(F.prelu(features, slope), weight, bias, padding=1)
+    wanted = F.pixel_shuffle(features, 4) + F.interpolate(small, scale_factor=4)
     with torch.no_grad():
-        latent = vae.encode(pixels).latent_dist.mean
-        torch.testing.assert_close(large.encode(pixels).latent_dist.mean, latent, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(large.decode(latent).sample, vae.decode(latent).sample, atol=1e-5, rtol=1e-5)
-    shares = large.decoder.conv_out.weight[:, :8] / vae.decoder.conv_out.weight
-    assert shares.std() > 0.02, "copies that are read alike learn alike"
+        frames = torch.stack([enlarge(each, 4) for each in small])
+        made = vae.decode(vae.encode(2 * frames - 1).latent_dist.mean).sample / 2 + 0.5
+    inside = (..., slice(80, -80), slice(80, -80))  # the decoder pads otherwise than the network
+    assert (made - wanted)[inside].abs().mean() < 0.02 * wanted[inside].std()
+
+
+@pytest.mark.parametrize("change", ["cut", "long", "mark"])
+def test_another_file_is_no_compact_network(tmp_path: Path, recipe: Callable[[str], ModuleType], change: str) -> None:
+    path = tmp_path / "network.bin"
+    shapes = [(64, 3), *[(64, 64)] * 16, (48, 64)]
+    tensors = [torch.zeros(size) for outputs, inputs in shapes for size in ((outputs, inputs, 3, 3), (outputs,))]
+    for place in range(17):
+        tensors.insert(3 * place + 2, torch.zeros(64))
+    ncnn_file(path, tensors, True)
+    content = path.read_bytes()
+    changed = {"cut": content[:-8], "long": content + bytes(8), "mark": b"PK" + content[2:]}
+    path.write_bytes(changed[change])
+    with pytest.raises(ValueError, match=r"network\.bin|buffer"):
+        recipe("srvgg").read_weights(path)
+
+
+def smooth(generator: torch.Generator) -> torch.Tensor:
+    """Return a picture [3, 256, 256], uint8, with nothing finer than 16 pixels."""
+    coarse = torch.rand(1, 3, 16, 16, generator=generator)
+    return whole(F.interpolate(coarse, scale_factor=16, mode="bicubic").clamp(0, 1))[0]
+
+
+def test_the_eight_positions_of_a_picture_are_all_different(recipe: Callable[[str], ModuleType]) -> None:
+    look, picture = recipe("look"), torch.arange(9.0).view(1, 3, 3)
+    positions = [look.turned(picture, turns) for turns in range(8)]
+    assert len({tuple(each.flatten().tolist()) for each in positions}) == 8
+    assert all(sorted(each.flatten().tolist()) == sorted(picture.flatten().tolist()) for each in positions)
+
+
+def test_the_error_does_not_ask_for_the_median(recipe: Callable[[str], ModuleType]) -> None:
+    """A line that may be on any of four columns: a faint band is nearer to all of them than nothing."""
+    together = recipe("together")
+    training = object.__new__(together.Together)
+    training.recipe = together.TogetherRecipe()
+    lines = torch.zeros(4, 3, 64, 64)
+    for place in range(4):
+        lines[place, :, :, place::4] = 1
+    nothing, band = torch.zeros_like(lines), torch.full_like(lines, 0.25)
+    assert (nothing - lines).abs().mean() < (band - lines).abs().mean()
+    assert training._error(band, lines) < training._error(nothing, lines)
+
+
+def test_the_unet_begins_by_changing_only_what_words_change(recipe: Callable[[str], ModuleType]) -> None:
+    together, weights, place = recipe("together"), locate(MINIATURE, None), Place(torch.device("cpu"), torch.float32)
+    unet, controlnet = load.load_unet(MINIATURE, weights, place), load.load_controlnet(MINIATURE, weights, place)
+    denoiser = Denoiser(unet, controlnet, None)
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(1, unet.config.in_channels, 16, 16, generator=generator)
+    frame = torch.rand(1, 3, 64, 64, generator=generator)
+    step, text, tokens = torch.tensor([999]), torch.randn(1, 77, 64), torch.randn(1, 9, 64)
+    with torch.no_grad():
+        before = denoiser(latent, step, text, tokens, frame)
+        together.begin(unet, controlnet)
+        after = denoiser(together.LOUDER * latent, step, text, tokens, frame)
+    assert (after[:, :-1] == 0).all()
+    torch.testing.assert_close(after[:, -1], together.LOUDER * before[:, -1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_source_of_grain_changes_nothing_until_it_is_learnt(recipe: Callable[[str], ModuleType]) -> None:
+    grain, together, sizes = recipe("grain"), recipe("together"), recipe("recipe")
+    torch.manual_seed(0)
+    count, noise = 3, 0.02
+    config = autoencoder.small_config()
+    vae, unet, controlnet = (
+        build_vae(config | {"compact_decoder": {"width": 16, "layers": 2}}),
+        build_unet(sizes.UNET),
+        build_controlnet(sizes.CONTROLNET),
+    )
+    weights = together.by_part(
+        grain.widened(together.by_name({"vae": vae, "unet": unet, "controlnet": controlnet}), count, noise)
+    )
+    channels = config["latent_channels"] + count
+    wide_vae = build_vae(config | {"latent_channels": channels, "compact_decoder": {"width": 16 + count, "layers": 2}})
+    wide_unet = build_unet(sizes.with_channels(sizes.UNET, channels))
+    wide_controlnet = build_controlnet(sizes.with_channels(sizes.CONTROLNET, channels))
+    for part, network in (("vae", wide_vae), ("unet", wide_unet), ("controlnet", wide_controlnet)):
+        network.load_state_dict(weights[part])
+
+    frame = torch.rand(1, 3, 64, 64)
+    step, text, tokens = torch.tensor([999]), torch.randn(1, 77, 64), torch.randn(1, 9, 64)
+    new = slice(-1 - count, -1)
+    with torch.no_grad():
+        latent, wide = (each.encode(2 * frame - 1).latent_dist for each in (vae, wide_vae))
+        held = torch.cat([wide.mean[:, : new.start], wide.mean[:, -1:]], 1)
+        torch.testing.assert_close(held, latent.mean)
+        assert (wide.mean[:, new] == 0).all()
+        assert wide.std[:, new].max() < 1e-4
+        noisy = wide.mean.clone()
+        noisy[:, new] = noise * torch.randn(noisy[:, new].shape)
+        torch.testing.assert_close(wide_vae.decode(noisy).sample, vae.decode(latent.mean).sample)
+        told = Denoiser(wide_unet, wide_controlnet, None)(noisy, step, text, tokens, frame)
+        before = Denoiser(unet, controlnet, None)(latent.mean, step, text, tokens, frame)
+        torch.testing.assert_close(torch.cat([told[:, : new.start], told[:, -1:]], 1), before)
+        assert (told[:, new] == 0).all()
+        features = wide_vae.decoder.conv_in(wide_vae.post_quant_conv(noisy))
+        for place, conv in enumerate(wide_vae.decoder.convs):
+            features = conv(wide_vae.decoder.slopes[place](features))
+        torch.testing.assert_close(features[:, -count:], noisy[:, new] / noise)
+
+
+def test_muon_makes_steps_orthogonal_and_of_one_size(recipe: Callable[[str], ModuleType]) -> None:
+    muon = recipe("muon")
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((16, 40), (40, 16)):
+        uneven = torch.randn(shape, generator=generator) * torch.logspace(0, -1, shape[1])
+        values = torch.linalg.svdvals(muon.orthogonal(uneven))
+        assert values.min() > 0.5
+        assert values.max() < 1.5
+    weight = torch.nn.Parameter(torch.zeros(16, 12, 3, 3))
+    optimiser = muon.Muon([{"params": [weight], "lr": 0.01, "orthogonal": True}], (0.9, 0.99))
+    weight.grad = 1000 * torch.randn(weight.shape, generator=generator)
+    optimiser.step()
+    assert 0.5 < weight.square().mean().sqrt() / (0.01 * muon.LIKE_ADAM) < 1.5
+
+
+@pytest.mark.parametrize(("shape", "orthogonal"), [((3, 4), True), ((16, 20), False)])
+def test_muon_steps_like_adam_elsewhere(
+    recipe: Callable[[str], ModuleType], shape: tuple[int, int], orthogonal: bool
+) -> None:
+    mine, theirs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+    group = {"params": [mine], "lr": 0.1, "orthogonal": orthogonal}
+    pair = recipe("muon").Muon([group], (0.9, 0.999)), torch.optim.Adam([theirs], 0.1)
+    for step in range(5):
+        for weight, optimiser in zip((mine, theirs), pair, strict=True):
+            weight.grad = (weight.detach() - step).square()
+            optimiser.step()
+    torch.testing.assert_close(mine, theirs)
 
 
 def test_strength_changes_detail_and_no_colour(recipe: Callable[[str], ModuleType]) -> None:
@@ -116,7 +283,7 @@ def test_a_lattice_is_told_from_noise(recipe: Callable[[str], ModuleType]) -> No
 
 
 def test_a_hatching_is_no_grain_though_it_has_its_energy(recipe: Callable[[str], ModuleType]) -> None:
-    spectra = recipe("look").spectra
+    look = recipe("look")
     generator = torch.Generator().manual_seed(0)
     plain = torch.full((1, 3, 96, 96), 0.5)
     grain, other = (plain + 0.05 * torch.randn(1, 1, 96, 96, generator=generator) for _ in range(2))
@@ -126,13 +293,19 @@ def test_a_hatching_is_no_grain_though_it_has_its_energy(recipe: Callable[[str],
         turn = 2 * torch.pi * (across * axis + down * axis[:, None])
         return plain + 0.05 * 2**0.5 * turn.cos()
 
-    def apart(one: torch.Tensor, another: torch.Tensor) -> float:
-        return (spectra(one) - spectra(another)).square().sum(1).sqrt().mean().item()
-
-    assert spectra(grain).square().sum(1).sqrt().mean() == pytest.approx(0.05, rel=0.05)
-    assert apart(grain, other) < 0.3 * apart(grain, plain)
+    assert look.spectra(grain).square().sum((1, 2, 3)).sqrt().mean() == pytest.approx(0.05, rel=0.05)
+    assert look.otherwise(grain, other) < 0.3 * look.otherwise(grain, plain)
     for waves in (hatched(0.25, 0.0), hatched(0.0, 0.44), hatched(0.16, 0.16)):
-        assert apart(waves, grain) > 1.15 * apart(plain, grain)
+        assert look.otherwise(waves, grain) > look.otherwise(plain, grain)
+
+
+def test_grain_in_colours_is_no_grain_in_grey(recipe: Callable[[str], ModuleType]) -> None:
+    look, generator = recipe("look"), torch.Generator().manual_seed(0)
+    noise = 0.05 * torch.randn(1, 3, 96, 96, generator=generator)
+    grey, other = (0.5 + 0.05 * torch.randn(1, 1, 96, 96, generator=generator).expand(1, 3, 96, 96) for _ in range(2))
+    luma = (noise * noise.new_tensor(look.YCBCR[0])[:, None, None]).sum(1)
+    coloured = 0.5 + noise * 0.05 / luma.std()
+    assert look.otherwise(coloured, grey) > 3 * look.otherwise(other, grey)
 
 
 def judges(judge: ModuleType) -> list[torch.nn.Module]:
@@ -219,18 +392,19 @@ def test_the_error_of_the_picture_teaches_all_networks_but_the_text_tower(
     squares = look.read_squares([path])
     guide = together.Guide(torch.randn(4, 9, sizes.TOKEN_WIDTH, generator=generator), ("dog", "grass"), tokenizer)
 
+    few = replace(next(iter(sizes.SMOKE.together.values())), judged=0.0)
+
     def begin() -> Any:
         denoiser = Denoiser(
             load.load_unet(MINIATURE, weights, place), load.load_controlnet(MINIATURE, weights, place), text
         )
         vae = load.load_vae(MINIATURE, weights, place)
-        return together.Together(vae, denoiser, signal_kept(sizes.SCHEDULER), sizes.SMOKE.imitating, guide)
+        return together.Together(vae, denoiser, signal_kept(sizes.SCHEDULER), few, guide)
 
     training = begin()
     began = {name: tensor.clone() for name, tensor in training.weights().items()}
     told = [tensor.clone() for tensor in text.parameters()]
-    latents = torch.randn(4, 12, 64, 64, generator=generator)
-    training.learn(training.draw(squares, latents))
+    training.learn(training.draw(squares))
     changed = {
         name.split(".")[0] for name, tensor in training.weights().items() if not torch.equal(tensor, began[name])
     }
@@ -240,7 +414,7 @@ def test_the_error_of_the_picture_teaches_all_networks_but_the_text_tower(
     other = begin()
     other.restore(copy.deepcopy(training.state()))
     for each in (training, other):
-        each.learn(each.draw(squares, latents))
+        each.learn(each.draw(squares))
     assert all(torch.equal(tensor, other.weights()[name]) for name, tensor in training.weights().items())
 
 

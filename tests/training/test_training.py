@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from seesr_cli.evaluate import fidelity
 from seesr_cli.evaluate.consistency import consistency
 from seesr_cli.models.configs import PUBLISHED_TAGGER
-from seesr_cli.models.graft import TwoCrossAttentions, build_controlnet, build_unet
+from seesr_cli.models.graft import TwoCrossAttentions, build_controlnet, build_unet, build_vae
 from seesr_cli.models.tagger import Tagger
 from seesr_cli.training import autoencoder, dape, evaluation, lora, objective, pairs, photographs, restorer
 from seesr_cli.training import teacher as tagger
@@ -82,7 +82,7 @@ PHOTOGRAPHS = tuple(photograph(str(seed), 96, seed) for seed in range(3))
 def vae() -> AutoencoderKL:
     recipe = AutoencoderRecipe(crop=64, fit_crops=6)
     torch.manual_seed(0)
-    network = autoencoder.build(recipe.config)
+    network = build_vae(recipe.config)
     autoencoder.start_linear(network, PHOTOGRAPHS, recipe)
     return network
 

@@ -5,24 +5,26 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 import peak
-from seesr_cli.models.graft import construct, set_padding
+from seesr_cli.models.graft import build_vae
+from seesr_cli.restore.latent import VAE
 from seesr_cli.vae import attention as attending
 from seesr_cli.vae import moments as taking
 from seesr_cli.vae import pieces
 from seesr_cli.vae import plan as budget
 from seesr_cli.vae import steps as taken
 from seesr_cli.vae.course import Course, Plan
-from seesr_cli.vae.steps import decoding, encoding
+from seesr_cli.vae.steps import decoding, encoding, spread
 
 SIZE = (88, 136)
 ROUNDING = 5e-5  # of outputs whose deviation is of order 1
 
 
-def vae(padding: str, attention: bool = True) -> AutoencoderKL:
+def vae(padding: str, attention: bool = True, compact: bool = False) -> AutoencoderKL:
     config = {
         "down_block_types": ["DownEncoderBlock2D"] * 4,
         "up_block_types": ["UpDecoderBlock2D"] * 4,
@@ -34,9 +36,9 @@ def vae(padding: str, attention: bool = True) -> AutoencoderKL:
         "padding_mode": padding,
     }
     torch.manual_seed(0)
-    network = construct(AutoencoderKL, config)
-    set_padding(network, config)
-    return network.eval()
+    if compact:
+        config["compact_decoder"] = {"width": 12, "layers": 3}
+    return build_vae(config).eval()
 
 
 def gradient(height: int, width: int) -> Tensor:
@@ -99,6 +101,30 @@ def test_pieces_of_the_encoder_s_joined_steps_make_what_all_of_them_make(
     with torch.inference_mode():
         whole = network.quant_conv(network.encoder(pixels))
     torch.testing.assert_close(go(steps, pixels, joined(steps, 0, last, piece)), whole, atol=ROUNDING, rtol=0)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "reflect"])
+@pytest.mark.parametrize("piece", [None, (3, 4), (11, 6)])
+def test_a_compact_decoder_in_pieces_makes_what_it_makes_at_once(padding: str, piece: tuple[int, int] | None) -> None:
+    network, latent = vae(padding, compact=True), torch.randn(1, 4, 11, 17)
+    with torch.inference_mode():
+        whole = network.decode(latent, return_dict=False)[0]
+    steps = decoding(network)
+    made = go(steps, latent, None if piece is None else joined(steps, 1, len(steps), piece))
+    torch.testing.assert_close(F.pixel_shuffle(made, spread(network)), whole, atol=ROUNDING, rtol=0)
+
+
+@pytest.mark.parametrize("budget_bytes", [2**14, 2**16, 2**18, 2**30])
+def test_a_compact_decoder_works_within_its_budget(budget_bytes: int) -> None:
+    network, latent = vae("reflect", compact=True), torch.randn(1, 4, 40, 56)
+    whole = VAE(network, 2**40).decode(latent)
+    torch.testing.assert_close(VAE(network, budget_bytes).decode(latent), whole, atol=ROUNDING, rtol=0)
+
+
+def test_nothing_is_joined_while_something_waits_to_be_added() -> None:
+    """A span from within would not find it."""
+    steps = decoding(vae("zeros", compact=True))
+    assert budget._cuts(Course.of(steps, (11, 17))) == [0, 1, len(steps)]
 
 
 def test_moments_of_parts_are_those_of_the_whole_far_from_zero_too() -> None:

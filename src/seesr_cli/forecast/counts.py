@@ -231,6 +231,8 @@ def decoder(config: Config, size: Size, copies: bool = False) -> Cost:
     channels = config["block_out_channels"]
     into = channels[-1]
     walk.conv(config["latent_channels"], config["latent_channels"], size, kernel=1)
+    if (compact := config.get("compact_decoder")) is not None:
+        return _compact(walk, config, compact, size)
     walk.conv(config["latent_channels"], into, size)
     _middle(walk, config, into, size)
     for place, out in enumerate(reversed(channels)):
@@ -244,6 +246,20 @@ def decoder(config: Config, size: Size, copies: bool = False) -> Cost:
     walk.use(3 * into * prod(size))
     walk.conv(into, config.get("out_channels", 3), size)
     walk.held = config.get("out_channels", 3) * prod(size)
+    return walk.cost()
+
+
+def _compact(walk: _Walk, config: Config, compact: Config, size: Size) -> Cost:
+    """Return the cost of a decoder that computes everything at the latent's size."""
+    latent, width = config["latent_channels"], compact["width"]
+    pixels = config.get("out_channels", 3) * 4 ** (len(config["block_out_channels"]) - 1)
+    walk.conv(latent, width, size, kept=latent)
+    for out in [width] * compact["layers"] + [pixels]:
+        walk.parameters += width
+        walk.use((latent + 2 * width) * prod(size))
+        walk.conv(width, out, size, kept=latent)
+    walk.conv(latent, pixels, size, kernel=1, kept=pixels)
+    walk.held = pixels * prod(size)
     return walk.cost()
 
 

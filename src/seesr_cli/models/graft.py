@@ -14,10 +14,13 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
+
+from .compact import CompactDecoder
 
 TOKEN_WIDTH = 512
 """Width of RAM's tokens, which the published image attention reads."""
@@ -157,6 +160,20 @@ def build_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
 def build_controlnet(config: Mapping[str, Any]) -> ControlNetModel:
     """Return the ControlNet of `config`, which is as for `build_unet`."""
     return _finish(construct(ControlNetModel, config), config)
+
+
+def build_vae(config: Mapping[str, Any]) -> AutoencoderKL:
+    """Return the VAE of `config`, a diffusers config.json, with `padding_mode` as for `build_unet`.
+
+    Where the config has `compact_decoder`, {"width": channels, "layers": number}, a `CompactDecoder` of that size
+    stands in the place of the stock decoder.
+    """
+    vae = construct(AutoencoderKL, config)
+    if (compact := config.get("compact_decoder")) is not None:
+        factor = 2 ** (len(config["block_out_channels"]) - 1)
+        vae.decoder = CompactDecoder(config["latent_channels"], compact["width"], compact["layers"], factor)
+    set_padding(vae, config)
+    return vae
 
 
 def construct(network: Callable[..., Network], config: Mapping[str, Any]) -> Network:

@@ -71,18 +71,10 @@ def load_controlnet(model: Model, weights: Path, place: Place) -> "ControlNetMod
 
 def load_vae(model: Model, weights: Path, place: Place) -> "AutoencoderKL":
     """Return the model's VAE, on `place`, ready to run; files with the old attention names are read too."""
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
-    from .graft import construct, set_padding
+    from .graft import build_vae
 
     config, file, state = _diffusers_folder(weights, f"{model.base}/vae", place)
-
-    def build() -> "AutoencoderKL":
-        network = construct(AutoencoderKL, config)
-        set_padding(network, config)
-        return network
-
-    return fill(build, keys.vae(state), file, place)
+    return fill(lambda: build_vae(config), keys.vae(state), file, place)
 
 
 def load_text_tower(model: Model, weights: Path, place: Place) -> "tuple[CLIPTokenizer, CLIPTextModel]":

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.models.resnet import ResnetBlock2D
@@ -17,7 +18,7 @@ from ..sizes import Size
 from ..vae.course import Course, Plan
 from ..vae.pieces import OnPiece, run
 from ..vae.plan import BESIDES, free, plan, whole
-from ..vae.steps import VAEStep, decoding, encoding
+from ..vae.steps import VAEStep, decoding, encoding, spread
 
 LEAST_BUDGET = 2**26
 """Bytes of features below which smaller pieces save no more memory."""
@@ -129,12 +130,13 @@ class VAE:
             unscaled = (latent / scale).to(self.place.device, self.place.dtype)
             with _blocks_told(self.network.decoder, on_piece):
                 return self.network.decode(unscaled, return_dict=False)[0].float() / 2 + 0.5
-        pixels = torch.empty(1, 3, *course.sizes[-1])
+        times = spread(self.network)
+        pixels = torch.empty(1, 3, times * course.sizes[-1][0], times * course.sizes[-1][1])
         run(
             course,
             chosen,
             lambda box: box.cut(latent) / scale,
-            lambda box, part: box.put(pixels, part.float() / 2 + 0.5),
+            lambda box, part: box.times(times).put(pixels, F.pixel_shuffle(part.float() / 2 + 0.5, times)),
             on_piece,
         )
         return pixels
@@ -149,7 +151,7 @@ class VAE:
 @contextmanager
 def _blocks_told(network: nn.Module, on_piece: OnPiece) -> Iterator[None]:
     """Tell of each block of `network` when it has been computed, for as long as the block of code runs."""
-    blocks, done = [module for module in network.modules() if isinstance(module, ResnetBlock2D)], 0
+    blocks, done = [module for module in network.modules() if isinstance(module, ResnetBlock2D | nn.PReLU)], 0
 
     def tick(*_: object) -> None:
         nonlocal done

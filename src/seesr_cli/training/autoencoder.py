@@ -14,7 +14,6 @@ from diffusers import AutoencoderKL
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from ..models.graft import construct, set_padding
 from .optimise import QUICK_BETAS, Average, adamw, descend, rate, set_rate
 from .photographs import Photograph, crop, unit
 
@@ -62,13 +61,6 @@ class Progress(NamedTuple):
     step: int
     loss: float
     average: Average
-
-
-def build(config: dict[str, Any]) -> AutoencoderKL:
-    """Return an untrained stock VAE; `padding_mode` "reflect" applies to every padded convolution."""
-    vae = construct(AutoencoderKL, config)
-    set_padding(vae, config)
-    return vae
 
 
 def train(vae: AutoencoderKL, photographs: tuple[Photograph, ...], recipe: AutoencoderRecipe) -> Iterator[Progress]:
@@ -247,19 +239,28 @@ def _taps(directions: Tensor, channels: int) -> Tensor:
 
 def _fit(conv: nn.Conv2d, features: Tensor, target: Tensor, waiting: float = 0.1) -> Tensor:
     """Fit the first channels of a 3x3 `conv` by least squares from `features` to `target`; returns what they give."""
-    channels = features.shape[1]
-    columns = F.unfold(F.pad(features, (1, 1, 1, 1), mode="reflect"), 3).transpose(1, 2).reshape(-1, channels * 9)
-    wanted = target.permute(0, 2, 3, 1).reshape(-1, target.shape[1])
+    kernel, bias = least_squares(features, target, 3)
+    _place(conv, kernel, waiting=waiting)
+    _bias(conv)[: len(bias)] = bias
+    return F.conv2d(F.pad(features, (1, 1, 1, 1), mode="reflect"), kernel, bias)
+
+
+@torch.no_grad()
+def least_squares(features: Tensor, target: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of the convolution of `side` that makes most nearly `target` of `features`.
+
+    Both are [B, channels, H, W] of one size.
+    """
+    channels, outputs = features.shape[1], target.shape[1]
+    padded = F.pad(features, (side // 2,) * 4, mode="reflect")
+    columns = F.unfold(padded, side).transpose(1, 2).reshape(-1, channels * side**2)
+    wanted = target.permute(0, 2, 3, 1).reshape(-1, outputs)
     middle, goal = columns.mean(0), wanted.mean(0)
     columns, wanted = columns - middle, wanted - goal
     gram = columns.T @ columns
     gram += 1e-5 * gram.diagonal().mean() * torch.eye(len(gram))
     weight = torch.linalg.solve(gram, columns.T @ wanted).T
-    outputs = target.shape[1]
-    kernel, bias = weight.reshape(outputs, channels, 3, 3), goal - weight @ middle
-    _place(conv, kernel, waiting=waiting)
-    _bias(conv)[:outputs] = bias
-    return F.conv2d(F.pad(features, (1, 1, 1, 1), mode="reflect"), kernel, bias)
+    return weight.reshape(outputs, channels, side, side), goal - weight @ middle
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:

@@ -114,6 +114,8 @@ def _estimated(course: Course, span: tuple[int, int], reduction: int, read: BoxS
 
     Each channel of the means is given the mean and the deviation that it has without reduction.
     """
+    if all(course.layer(index).norm is None for index in range(*span)):
+        return {}
     height, width = course.sizes[span[0]]
     moments, means = Moments(), list[Tensor]()
     for box in grid((height, width), (reduction, width)):
@@ -185,6 +187,8 @@ def through(
                     moments.add(part)
                 used[index] = moments.norm(layer.norm)
             parts = [F.silu(used[index](part), inplace=True) for part in parts]
+        if layer.slope is not None:
+            parts = [layer.slope(part) for part in parts]
         given = course.sizes[index]
         parts = [layer.convolve(part, path[number + 1], given) for part, path in zip(parts, paths, strict=True)]
         if layer.adds:

@@ -45,7 +45,7 @@ def plan(course: Course, budget: int, room: int = 0) -> Plan | None:
     """
     if whole(course) <= budget:
         return None
-    cuts = [0, *(i + 1 for i, step in enumerate(course.steps) if isinstance(step, Attention) or not step.keeps)]
+    cuts = _cuts(course)
     spans = [(0, 0)] + [
         (first, last)
         for first, last in product(cuts, cuts)
@@ -72,6 +72,17 @@ def plan(course: Course, budget: int, room: int = 0) -> Plan | None:
     least = min(beyond, key=lambda rests: rests.memory, default=None)
     candidates = within if least is None else [*within, _planned(course, least, rows, budget)]
     return min(candidates, key=lambda found: found.memory)
+
+
+def _cuts(course: Course) -> list[int]:
+    """Return the places between steps, 0 the first, at which nothing is kept to be added later."""
+    cuts, waits = [0], False
+    for number, step in enumerate(course.steps, 1):
+        if isinstance(step, Layer):
+            waits = step.keeps or (waits and not step.adds)
+        if not waits:
+            cuts.append(number)
+    return cuts
 
 
 def whole(course: Course) -> int:
@@ -121,7 +132,9 @@ def _rests(course: Course, span: tuple[int, int], rows: Sequence[int], hosted: b
             held, scratch = 2 * given, _attention_bytes(course, index)
         else:
             kept = given if step.keeps else kept
-            held, scratch = given + (kept if step.adds else made), _piece_bytes(course, (index, stop), (rows[index], 0))
+            apart = 0 if step.keeps else kept
+            held = given + apart + (0 if step.adds else made)
+            scratch = _piece_bytes(course, (index, stop), (rows[index], 0))
             kept = 0 if step.adds else kept
         resting, memory = max(resting, held), max(memory, scratch + (0 if hosted else held))
         given, index = made, stop
@@ -139,9 +152,10 @@ def _planned(course: Course, rests: _Rests, rows: tuple[int, ...], budget: int) 
     while (needs := _piece_bytes(course, span, piece)) > left and max(piece) > LEAST:
         piece = (-(-piece[0] // 2), piece[1]) if piece[0] >= piece[1] else (piece[0], -(-piece[1] // 2))
     ideal = _operations(course, span, size)
-    reduction = 1
-    while (small := _reduced(course, span, reduction)) and (small[0] > left or small[1] > REDUCED * ideal):
-        if reduction >= min(course.sizes[span[0]]) // 4:
+    reduction, small = 1, (0, 0)
+    while _estimated(course, span) and (small := _reduced(course, span, reduction)):
+        fits = small[0] <= left and small[1] <= REDUCED * ideal
+        if fits or reduction >= min(course.sizes[span[0]]) // 4:
             break
         reduction += 1
     spent = len(grid(size, piece)) * _operations(course, span, piece) + small[1]
@@ -214,7 +228,7 @@ def _bytes(course: Course, indices: Sequence[int], path: Sequence[Box], plain: b
         given = path[number].area * layer.conv.in_channels * course.dtype.itemsize
         made = path[number + 1].area * layer.width * course.dtype.itemsize
         kept = given if layer.keeps else kept
-        if layer.norm is not None:
+        if layer.norm is not None or layer.slope is not None:
             most = max(most, kept + (0 if layer.keeps else given) + given * (2 if plain else 1))
         wide = 4 * given if layer.doubles else given
         if plain:

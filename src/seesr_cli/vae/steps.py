@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
+from ..models.compact import CompactDecoder
 from ..sizes import Size
 
 
@@ -22,6 +23,10 @@ class Box(NamedTuple):
     @property
     def area(self) -> int:
         return (self.bottom - self.top) * (self.right - self.left)
+
+    def times(self, factor: int) -> "Box":
+        """Return the same part of a map that is `factor` times as large."""
+        return Box(*(factor * edge for edge in self))
 
     def cut(self, features: Tensor, origin: Size = (0, 0)) -> Tensor:
         """Return a view of this part of features [..., H, W], the first of which stands at `origin`."""
@@ -42,13 +47,14 @@ def grid(size: Size, piece: Size) -> list[Box]:
 
 
 class Layer(NamedTuple):
-    """A convolution of silu(norm(x)), in which x is doubled in both directions first where it `doubles`.
+    """A convolution of silu(norm(x)) or slope(x), in which x is doubled in both directions first where it `doubles`.
 
     keeps: what it is given is kept, and added to what the next layer that `adds` gives, through its `shortcut` if any.
     """
 
     conv: nn.Conv2d
     norm: nn.GroupNorm | None = None
+    slope: nn.Module | None = None
     doubles: bool = False
     keeps: bool = False
     adds: bool = False
@@ -136,14 +142,23 @@ def encoding(vae: AutoencoderKL) -> tuple[VAEStep, ...]:
 
 
 def decoding(vae: AutoencoderKL) -> tuple[VAEStep, ...]:
-    """Return the steps from an unscaled latent to pixels in [-1, 1]."""
+    """Return the steps from an unscaled latent to pixels in [-1, 1], which may still be `spread` over channels."""
     decoder, steps = vae.decoder, list[VAEStep]()
     steps += [] if vae.post_quant_conv is None else [Layer(vae.post_quant_conv)]
+    if isinstance(decoder, CompactDecoder):
+        *inner, last = zip(decoder.slopes, (*decoder.convs, decoder.conv_out), strict=True)
+        steps += [Layer(decoder.conv_in, keeps=True), *(Layer(conv, slope=slope) for slope, conv in inner)]
+        return (*steps, Layer(last[1], slope=last[0], adds=True, shortcut=decoder.straight))
     steps += [Layer(decoder.conv_in), *_middle(decoder.mid_block)]
     for block in decoder.up_blocks:
         steps += [step for resnet in block.resnets for step in _residual(resnet)]
         steps += [Layer(up.conv, doubles=True) for up in block.upsamplers or ()]
     return (*steps, Layer(decoder.conv_out, decoder.conv_norm_out))
+
+
+def spread(vae: AutoencoderKL) -> int:
+    """Return how many pixels along a side the channels of one position hold, which `decoding` ends with."""
+    return vae.decoder.factor if isinstance(vae.decoder, CompactDecoder) else 1
 
 
 def _middle(block: Any) -> list[VAEStep]:
