@@ -11,6 +11,7 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for torch here, before it is imported, and for every child process
 
+import hypothesis
 import pytest
 
 import rule
@@ -23,6 +24,9 @@ WORKER_BYTES = 2 * 10**9
 
 LOADED: dict[tuple[Any, ...], Any] = {}
 """Models by what they were loaded from."""
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")  # how long an example takes is the machine's affair
 
 OWN_GOLDEN = Path(__file__).parent / "golden"
 

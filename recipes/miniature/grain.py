@@ -60,5 +60,5 @@ def widened(weights: Mapping[str, Tensor], count: int, noise: float) -> dict[str
 def _with_zeros(tensor: Tensor, axis: int, place: int, count: int) -> Tensor:
     shape = [*tensor.shape]
     shape[axis] = count
-    before, after = tensor.split([place, tensor.shape[axis] - place], axis)
+    before, after = tensor.tensor_split((place,), axis)
     return torch.cat([before, tensor.new_zeros(shape), after], axis)

@@ -30,7 +30,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {"lr": 0.0, "betas": betas, "orthogonal": False})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # nothing here needs a closure
         """Move every weight that has a gradient."""
         for group in self.param_groups:
             for weight in group["params"]:

@@ -78,7 +78,7 @@ def begin(vae: AutoencoderKL, small: Tensor, weights: list[Tensor], noise: float
     for parameter, fitted in zip(decoder.conv_in.parameters(), inner, strict=True):
         parameter.copy_(fitted)
     for place, slope in enumerate(decoder.slopes):
-        slope.weight.copy_(rest[3 * place])
+        slope.load_state_dict({"weight": rest[3 * place]})
     for place, conv in enumerate((*decoder.convs, decoder.conv_out)):
         times = 2 if conv is decoder.conv_out else 1  # pixels here are from -1 to 1
         for parameter, known in zip(conv.parameters(), rest[3 * place + 1 : 3 * place + 3], strict=True):

@@ -141,7 +141,7 @@ class Together:
             network.requires_grad_(True)
         last = [*denoiser.unet.conv_out.parameters()]  # its weights are as much larger
         rest = [each for each in denoiser.parameters() if each.requires_grad and all(each is not one for one in last)]
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [*vae.decoder.parameters()], "base_lr": recipe.lr, "orthogonal": True},
             {"params": rest, "base_lr": recipe.rest},
             {"params": last, "base_lr": recipe.rest * LOUDER},
@@ -176,7 +176,8 @@ class Together:
         strength = torch.tensor([each.strength / LOUDEST for each in told])
         ids = token_ids([each.prompt for each in told], self.guide.tokenizer)
         known = torch.tensor([float(draw(0, 100, generator) >= 100 * recipe.untold) for _ in places])
-        return Batch(*map(torch.stack, columns), strength, ids, self.guide.tokens[places] * known[:, None, None])
+        frame, taught, clean = map(torch.stack, columns)
+        return Batch(frame, taught, clean, strength, ids, self.guide.tokens[places] * known[:, None, None])
 
     def restored(self, batch: Batch) -> Tensor:
         """Return what the networks make of the crops in one step, [B, 3, H, W] about 0 to 1."""

@@ -525,7 +525,7 @@ def test_what_cannot_be_read_has_its_sentence(
     assert capfd.readouterr() == ("", "")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP"]))
 def test_damage_anywhere_is_a_picture_or_a_sentence(tmp_path: Path, data: st.DataObject, kind: str) -> None:
     buffer = io.BytesIO()

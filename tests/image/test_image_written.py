@@ -46,7 +46,7 @@ def numbers(values: torch.Tensor, bits: int) -> NDArray[np.float32]:
     return (values * (2**bits - 1)).round().numpy()
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     bits=st.sampled_from([8, 16]),

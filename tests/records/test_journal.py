@@ -234,7 +234,7 @@ def test_results_are_found_again_when_the_folder_has_moved(tmp_path: Path, monke
 
 
 @given(st.binary(min_size=1, max_size=251).filter(lambda name: not {0, ord("/")} & set(name)))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_name_that_a_file_can_have_is_remembered(tmp_path: Path, name: bytes) -> None:
     target = tmp_path / os.fsdecode(name + b".png")
     journal = Journal.open(tmp_path)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -157,7 +156,6 @@ pieces = st.sampled_from([
 # fmt: on
 
 
-@hypothesis_settings(deadline=None)
 @given(packet=st.binary(max_size=80) | st.lists(pieces, max_size=12).map("".join).map(str.encode))
 def test_any_bytes_take_the_record_or_stay_as_they_are(packet: bytes) -> None:
     extract(packet)
@@ -166,7 +164,6 @@ def test_any_bytes_take_the_record_or_stay_as_they_are(packet: bytes) -> None:
     assert embed(whole, RECORD) == whole
 
 
-@hypothesis_settings(deadline=None)
 @given(text=st.text(max_size=40))
 def test_any_words_come_back_as_they_were(text: str) -> None:
     assert extract(embed(None, {"prompt": text})) == {"prompt": text}

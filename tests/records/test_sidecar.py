@@ -85,7 +85,6 @@ def test_odd_names_of_pictures_leave_the_tags_as_they_are(tmp_path: Path, name: 
 tag_text = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=","), max_size=12)
 
 
-@settings(deadline=None)
 @given(texts=st.lists(tag_text | st.sampled_from(["#1 fan", "a # b", "a\\#", "\\", "C#"]), max_size=6))
 def test_what_was_written_is_read_back_from_text_and_from_json(
     texts: list[str], tmp_path_factory: pytest.TempPathFactory
@@ -175,7 +174,7 @@ def test_json_may_list_plain_words(tmp_path: Path) -> None:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(content=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes_are_words_or_one_sentence(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("any")

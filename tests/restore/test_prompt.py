@@ -105,7 +105,7 @@ def test_all_the_labels_there_are_fit_in_no_time(text_encoder: TextEncoder) -> N
     assert text_encoder.lost(longer) != ""
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     tags=st.lists(st.tuples(st.text("ab é1'#-,.☃ ", min_size=1, max_size=9), st.floats(0, 1)), max_size=60),
     own=st.text("ab é1',.☃ ", max_size=120),

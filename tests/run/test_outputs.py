@@ -319,7 +319,7 @@ NAMES = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(names=st.lists(NAMES, min_size=1, max_size=5, unique=True), folder=NAMES)
 def test_every_picture_is_found_and_has_its_own_result_inside_the_output(
     tmp_path_factory: pytest.TempPathFactory, names: list[bytes], folder: bytes
@@ -349,7 +349,7 @@ PARTS = st.sampled_from([b"..", b".", b"/", b"a", b"\xff", b"\r", b"C:", b"\\", 
 LISTED = st.lists(PARTS, max_size=6).map(lambda parts: b"".join(parts) + b"nowhere.jpg")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(names=st.lists(LISTED, min_size=1, max_size=4), end=st.sampled_from([b"\n", b"\r\n", b"\0"]))
 def test_whatever_is_listed_leads_into_the_output_or_is_told_as_a_collision(names: list[bytes], end: bytes) -> None:
     sources = find([], ["-"], stdin=io.BytesIO(end.join([*names, b""])))

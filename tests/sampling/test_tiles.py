@@ -11,7 +11,7 @@ from seesr_cli.catalogue import MODELS, SEESR, TURBO, Model
 from seesr_cli.sampling.tiles import cover, gaussian, grid, portions, tilings, work
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(8, 24), st.integers(0, 7))
 def test_shares_sum_to_one_at_every_pixel(height: int, width: int, tile: int, overlap: int) -> None:
     total = torch.zeros(height, width)
@@ -21,7 +21,7 @@ def test_shares_sum_to_one_at_every_pixel(height: int, width: int, tile: int, ov
     torch.testing.assert_close(total, torch.ones(height, width))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(8, 24), st.integers(0, 7))
 def test_the_grid_is_where_the_tiles_lie(height: int, width: int, tile: int, overlap: int) -> None:
     laid, tiles = grid((height, width), tile, overlap), cover((height, width), tile, overlap)
@@ -75,7 +75,7 @@ def test_a_crop_of_a_larger_picture_is_the_same_place() -> None:
     assert torch.equal(tile.crop(picture, 8)[..., ::8, ::8], tile.crop(latent))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(8, 600), st.integers(8, 600), st.sampled_from([*MODELS.values()]), st.integers(8, 512))
 def test_the_first_way_to_tile_is_the_least_work(height: int, width: int, model: Model, most: int) -> None:
     ways = tilings((height, width), model.tilings, most)
