@@ -21,18 +21,19 @@ large, and its pictures say nothing about what the published model can do.
 ## What is in it
 
 Tagger (Swin, 384 px, {labels} labels), CLIP text tower with a tokenizer of its own, VAE (f = 4, {channels} latent
-channels, of which {grain} hold the sampler's noise alone; a decoder of {layers} layers at the latent's size), UNet and
-ControlNet with text and image cross-attention at the lowest level. fp16, {megabytes:.1f} MB together. The schedule is
-short: its noisiest step has noise of 0.05 beside a latent of deviation {loud:.0f}. Trained for one step from the
-degraded picture (`trailing` spacing), guidance 1 and wavelet colour alignment, which are its defaults.
+channels, of which {grain} hold the sampler's noise alone, and two are what words ask by; a decoder of {layers} layers
+at the latent's size), UNet and ControlNet with text and image cross-attention at the lowest level. fp16,
+{megabytes:.1f} MB together. The schedule is short: its noisiest step has noise of 0.05 beside a latent of deviation
+{loud:.0f}. Trained for one step from the degraded picture (`trailing` spacing), guidance 1 and wavelet colour
+alignment, which are its defaults.
 
 The decoder began with the weights of **realesr-animevideov3** (Real-ESRGAN's authors, BSD-3-Clause, in
 `LICENSE-Real-ESRGAN`). Then UNet, ControlNet and decoder learnt together to make of a degraded picture what
 **Real-ESRGAN x4plus** (Wang et al. 2021, BSD-3-Clause) makes of it: by the difference of pixels and spectra, and by two
 adversaries, which learnt beside them to tell the two pictures apart, one by pixels, one by what EfficientNet-Lite0
-(Apache-2.0) sees in them. Last of all spectra and adversaries compared with the originals, and grain was learnt: where
-a surface has texture that the small picture does not tell, it is drawn from chance. Words that say how much detail
-there is to be were told with it; the text tower had learnt them before.
+(Apache-2.0) sees in them. Then spectra and adversaries compared with the originals, and grain was learnt: where
+a surface has texture that the small picture does not tell, it is drawn from chance. Last came the words for grain: for
+`grain` the originals had that of a film, for `clean` the teacher's pictures stood for them.
 
 ## What it was trained on
 
@@ -74,9 +75,11 @@ better), consistency and colour drift as `seesr evaluate` measures them; gain: P
 
 Words that say how much detail there is to be are obeyed: {words}, for a person (`--add-tag crisp`) as for the tagger.
 With `crisp` a picture has {most:.2f} times the detail that it has with `soft` (least: {least:.2f} times; deviation of a
-picture minus its blur of 2 pixels), and their mean colours differ by at most {shift:.2f} / 255. Other tags, and the
-embedding, change next to nothing. Change of the picture when the reading is changed, on middle squares of 256 pixels of
-the photographs kept aside, both kinds, by the recipe's stage `evaluate`:
+picture minus its blur of 2 pixels), and their mean colours differ by at most {shift:.2f} / 255. `grain` asks for that
+of a film, `clean` for less than would be likely: {grainy:.2f} times the detail (least: {grainy_least:.2f}), colours
+within {grainy_shift:.2f} / 255. Other tags, and the embedding, change next to nothing. Change of the picture when the
+reading is changed, on middle squares of 256 pixels of the photographs kept aside, both kinds, by the recipe's stage
+`evaluate`:
 
 {guidance}
 
@@ -106,7 +109,7 @@ def write_card(path: Path, numbers: Mapping[str, Any], history: str = "") -> Non
         f"| {name} | {effect['gain']:+.3f} dB | {effect['nearness']:.1f} dB |"
         for name, effect in numbers["guidance"].items()
     ]
-    words = numbers["words"]
+    words, film = numbers["words"], numbers["grain"]
     vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
     path.write_text(
         CARD.format(
@@ -126,6 +129,9 @@ def write_card(path: Path, numbers: Mapping[str, Any], history: str = "") -> Non
             most=words["mean"],
             least=words["least"],
             shift=words["shift"],
+            grainy=film["mean"],
+            grainy_least=film["least"],
+            grainy_shift=film["shift"],
             guidance="\n".join(guidance),
             f1=_f1(numbers["f1"]),
         ),

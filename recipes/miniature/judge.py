@@ -23,6 +23,10 @@ Judgement = tuple[list[Tensor], list[Tensor]]
 """Marks, high for the true picture, and the features that they were given by: maps [B, C, h, w], finest first."""
 
 
+ASKED = 2
+"""What is asked for of a picture, beside what it shows: how much detail, and how much grain."""
+
+
 class Judge(nn.Module):
     """Gives every cell of four pixels a mark; it sees 26 pixels around."""
 
@@ -30,7 +34,7 @@ class Judge(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(
             [
-                nn.Conv2d(7, width, 4, 2, 1),
+                nn.Conv2d(6 + ASKED, width, 4, 2, 1),
                 nn.Conv2d(width, 2 * width, 4, 2, 1),
                 nn.Conv2d(2 * width, 2 * width, 3, 1, 1),
                 nn.Conv2d(2 * width, 2 * width, 3, 1, 1),
@@ -38,13 +42,10 @@ class Judge(nn.Module):
         )
         self.mark = nn.Conv2d(2 * width, 1, 1)
 
-    def forward(self, pixels: Tensor, strength: Tensor) -> Judgement:
-        """Return what it finds in pictures [B, 3, H, W] in [0, 1].
-
-        strength: how much detail was asked for, [B] from -1 to 1.
-        """
+    def forward(self, pixels: Tensor, asked: Tensor) -> Judgement:
+        """Return what it finds in pictures [B, 3, H, W] in [0, 1]. asked: [B, ASKED] from -1 to 1."""
         smooth = F.avg_pool2d(pixels, 5, 1, 2, count_include_pad=False)
-        found, features = torch.cat([2 * pixels - 1, FINE * (pixels - smooth), _plane(strength, pixels)], 1), []
+        found, features = torch.cat([2 * pixels - 1, FINE * (pixels - smooth), _planes(asked, pixels)], 1), []
         for layer in self.layers:
             found = F.leaky_relu(layer(found), 0.2)
             features.append(found)
@@ -83,7 +84,7 @@ class Connoisseur(nn.Module):
         self.known = nn.ModuleList(level.layers for level in known).eval().requires_grad_(False)
         self.heads = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(level.channels + 1, width, 3, 1, 1),
+                nn.Conv2d(level.channels + ASKED, width, 3, 1, 1),
                 nn.LeakyReLU(0.2),
                 nn.Conv2d(width, width, 3, 1, 1),
                 nn.LeakyReLU(0.2),
@@ -92,13 +93,13 @@ class Connoisseur(nn.Module):
             for level in known
         )
 
-    def forward(self, pixels: Tensor, strength: Tensor) -> Judgement:
+    def forward(self, pixels: Tensor, asked: Tensor) -> Judgement:
         """Return what it finds; arguments as `Judge.forward`'s."""
         found, marks, features = 2 * pixels - 1, [], []
         for layers, head in zip(self.known, self.heads, strict=True):
             found = layers(found)
             features.append(found / found.detach().std())
-            marks.append(head(torch.cat([features[-1], _plane(strength, found)], 1)))
+            marks.append(head(torch.cat([features[-1], _planes(asked, found)], 1)))
         return marks, features
 
 
@@ -107,8 +108,8 @@ def _apart(ours: Tensor, theirs: Tensor) -> Tensor:
     return (ours - theirs).square().mean(1).add(1e-12).sqrt().mean()
 
 
-def _plane(strength: Tensor, pixels: Tensor) -> Tensor:
-    return strength.to(pixels)[:, None, None, None].expand(-1, 1, *pixels.shape[-2:])
+def _planes(asked: Tensor, pixels: Tensor) -> Tensor:
+    return asked.to(pixels)[..., None, None].expand(-1, -1, *pixels.shape[-2:])
 
 
 class Adversary:
@@ -119,7 +120,7 @@ class Adversary:
         self.learning = [each for each in self.judges.parameters() if each.requires_grad]
         self.optimiser = adamw([(self.learning, lr)], betas=(0.5, 0.99))
 
-    def learn(self, made: Tensor, true: Tensor, strength: Tensor, factor: float) -> None:
+    def learn(self, made: Tensor, true: Tensor, asked: Tensor, factor: float) -> None:
         """Take one step (hinge loss) on drawn and true pictures.
 
         factor: of the learning rate.
@@ -128,19 +129,19 @@ class Adversary:
         self._learns(True)
         losses = []
         for judge in self.judges:
-            both = judge(torch.cat([true, made.detach()]), torch.cat([strength, strength]))[0]
+            both = judge(torch.cat([true, made.detach()]), torch.cat([asked, asked]))[0]
             for theirs, ours in (marks.chunk(2) for marks in both):
                 losses.append(F.relu(1 - theirs).mean() + F.relu(1 + ours).mean())
         descend(self.optimiser, torch.stack(losses).sum(), self.learning)
         self._learns(False)
 
-    def loss(self, made: Tensor, true: Tensor, strength: Tensor, match: float) -> Tensor:
+    def loss(self, made: Tensor, true: Tensor, asked: Tensor, match: float) -> Tensor:
         """Return what the decoder loses: its marks, and `match` times how far features are apart (arXiv 1711.11585)."""
         total = made.new_zeros(())
         for judge in self.judges:
-            marks, ours = judge(made, strength)
+            marks, ours = judge(made, asked)
             with torch.no_grad():
-                theirs = judge(true, strength)[1]
+                theirs = judge(true, asked)[1]
             off = [
                 _apart(own, their) / _apart(their, torch.zeros_like(their))
                 for own, their in zip(ours, theirs, strict=True)

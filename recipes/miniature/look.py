@@ -175,3 +175,18 @@ def in_strength(goal: Tensor, strength: Tensor) -> Tensor:
     """Return [B, 3, H, W] goals with the detail of a strength from -1 (softest) to 1 (crispest), [B]."""
     more = torch.where(strength > 0, (CRISPEST - 1) * strength, (1 - SOFTEST) * strength)[:, None, None, None]
     return (goal + more * (goal - blur(goal))).clamp(0, 1)
+
+
+FILM = 8 / 255
+"""Deviation of the grain of a film, which a word asks for."""
+
+
+def grained(clean: Tensor, taught: Tensor, grain: Tensor, generator: torch.Generator) -> Tensor:
+    """Return originals [B, 3, H, W] with grain as it is asked for, [B]: 1 is that of a film, grey, half a pixel wide.
+
+    0 is the originals' own. -1 is what the teacher draws: it paints, and what it paints has none.
+    """
+    film = blur(torch.randn(clean[:, :1].shape, generator=generator), 0.6)
+    film = film * (FILM / film.std())
+    share = grain[:, None, None, None]
+    return torch.lerp(clean, taught, (-share).clamp_min(0)) + share.clamp_min(0) * film

@@ -57,7 +57,8 @@ def measure(
     return {
         "quality": [summary._asdict() for summary in evaluation.summarise(outcomes)],
         "guidance": _guidance(upscaler, small),
-        "words": _words(upscaler, small),
+        "words": _words(upscaler, small, "crisp", "soft"),
+        "grain": _words(upscaler, small, "grain", "clean"),
         "f1": _f1(views, taggers, thresholds),
     }
 
@@ -77,6 +78,8 @@ def _guidance(upscaler: Upscaler, trials: Sequence[evaluation.Trial]) -> dict[st
         "tags of the clean picture": lambda index: Reading(clean[index].tags, readings[index].tokens),
         "the tag 'crisp' too": lambda index: _told(readings[index], "crisp"),
         "the tag 'soft' too": lambda index: _told(readings[index], "soft"),
+        "the tag 'grain' too": lambda index: _told(readings[index], "grain"),
+        "the tag 'clean' too": lambda index: _told(readings[index], "clean"),
         "the tag 'rich texture' too": lambda index: _told(readings[index], "rich texture"),
         "the tag 'little detail' too": lambda index: _told(readings[index], "little detail"),
         "no embedding": lambda index: Reading(readings[index].tags, torch.zeros_like(readings[index].tokens)),
@@ -99,19 +102,19 @@ def _told(reading: Reading, word: str) -> Reading:
     return Reading((*reading.tags, Tag(word, 1.0, 0.5)), reading.tokens)
 
 
-def _words(upscaler: Upscaler, trials: Sequence[evaluation.Trial]) -> dict[str, float]:
-    """Return how many times the detail of `soft` squares `crisp` ones have, and the largest difference of colour.
+def _words(upscaler: Upscaler, trials: Sequence[evaluation.Trial], more: str, less: str) -> dict[str, float]:
+    """Return how many times the detail with the word `less` pictures have with `more`, and how far colours are apart.
 
     Detail: deviation of a picture minus its blur of 2 pixels. Difference: of the mean of a channel, in 255ths.
     """
     reader, ratios, shifts = upscaler.reader, [], []
     for trial in trials:
         reading, made = reader.read(trial.degraded), []
-        for word in ("crisp", "soft"):
+        for word in (more, less):
             upscaler.reader = Told(_told(reading, word))
             made.append(upscaler.upscale(trial.degraded, MINIATURE.defaults).pixels)
-        crisp, soft = ((each - blur(each[None], 2.0)[0]).std().item() for each in made)
-        ratios.append(crisp / soft)
+        much, little = ((each - blur(each[None], 2.0)[0]).std().item() for each in made)
+        ratios.append(much / little)
         shifts.append(255 * (made[0].mean((1, 2)) - made[1].mean((1, 2))).abs().max().item())
     upscaler.reader = reader
     return {"mean": mean(ratios), "least": min(ratios), "shift": max(shifts)}

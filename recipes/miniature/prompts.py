@@ -4,7 +4,7 @@ The decoder of `look.py` draws more or less detail as the latent's last componen
 Everything else about the latent is to stay what the networks made of it before.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,6 +36,12 @@ STRENGTHS = {
 """How crisp a word wants the picture: for a person to say, and, of detail, for the tagger to find.
 
 1 is the crispest that the decoder is shown. It goes on in the same way up to 2, so that a person is understood.
+"""
+
+GRAIN_WORDS = {"grain": 1.0, "clean": -1.0}
+"""How much grain a word wants: 1 is that of a film, -1 none, not even what would be likely there.
+
+`clean` is one of the quality words behind every prompt; it counts where it stands among the tags or a person says it.
 """
 
 LOUDEST = 2.0
@@ -73,16 +79,34 @@ def start_text(text: CLIPTextModel, seed: int) -> None:
             part.weight.normal_(std=3.0 / part.in_features**0.5, generator=generator)
 
 
+def renumbered(rows: Tensor, known: Mapping[str, int], pieces: Mapping[str, int]) -> Tensor:
+    """Return an embedding's rows for another vocabulary; what was not known is drawn by chance, as in `start_text`."""
+    made = torch.randn(len(pieces), rows.shape[1], generator=torch.Generator().manual_seed(0)).to(rows)
+    for piece, number in pieces.items():
+        if piece in known:
+            made[number] = rows[known[piece]]
+    return made
+
+
 class Told(NamedTuple):
-    """A prompt as the command line writes them. strength: how crisp its words want the picture."""
+    """A prompt as the command line writes them.
+
+    strength: how crisp its words want the picture. grain: how much grain. without: the same without the words that want
+    grain or none.
+    """
 
     prompt: str
     strength: float
     tags: tuple[str, ...]
+    grain: float = 0.0
+    without: str = ""
 
 
-def prompt(names: Sequence[str], plain: float, generator: torch.Generator) -> Told:
-    """Return a prompt of some of `names` and of words that count; plain: share of prompts without these."""
+def prompt(names: Sequence[str], plain: float, generator: torch.Generator, grainy: float = 0.0) -> Told:
+    """Return a prompt of some of `names` and of words that count.
+
+    plain: share of prompts without words for how crisp the picture is to be. grainy: share of them with one for grain.
+    """
 
     def some(words: Sequence[str], most: int) -> list[str]:
         return [words[draw(0, len(words), generator)] for _ in range(draw(0, most + 1, generator))]
@@ -91,19 +115,39 @@ def prompt(names: Sequence[str], plain: float, generator: torch.Generator) -> To
         return float(torch.rand((), generator=generator)) < share
 
     if chance(0.05):
-        return Told(NEGATIVE_PROMPT, STRENGTHS["smooth"], ())
+        return Told(NEGATIVE_PROMPT, STRENGTHS["smooth"], (), without=NEGATIVE_PROMPT)
     counting = list(STRENGTHS)
     said = [] if chance(plain) else [counting[draw(0, len(counting), generator)]]
     if said and chance(0.3):
         said.append(counting[draw(0, len(counting), generator)])
     tags = [tag for tag in dict.fromkeys(some(names, 12)) if tag not in STRENGTHS]
     own = [word for word in some(COMMON.split(), 4) if word not in STRENGTHS] if chance(0.3) else []
-    for word in said:
+
+    def say(word: str) -> None:
         place = own if own and chance(0.5) else tags
         place.insert(draw(0, len(place) + 1, generator), word)
-    strength = sum(STRENGTHS[word] for word in dict.fromkeys(said))
-    told = compose(tuple(tags), " ".join(own), "").positive
-    return Told(told, max(-LOUDEST, min(LOUDEST, strength)), tuple(tags))
+
+    def written() -> str:
+        return compose(tuple(tags), " ".join(own), "").positive
+
+    for word in said:
+        say(word)
+    strength = max(-LOUDEST, min(LOUDEST, sum(STRENGTHS[word] for word in dict.fromkeys(said))))
+    without = written()
+    if not grainy or not chance(grainy):
+        return Told(without, strength, tuple(tags), without=without)
+    word = [*GRAIN_WORDS][draw(0, len(GRAIN_WORDS), generator)]
+    say(word)
+    return Told(written(), strength, tuple(tags), GRAIN_WORDS[word], without)
+
+
+def of_words(denoiser: Denoiser) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return what has to learn words, text tower and attention to it, and what need only make room for them."""
+    quick: list[nn.Parameter] = []
+    slow: list[nn.Parameter] = []
+    for name, parameter in denoiser.named_parameters():
+        (quick if "text." in name or "attn2" in name or "unet.conv_out" in name else slow).append(parameter)
+    return quick, slow
 
 
 class Codes:
@@ -129,6 +173,14 @@ class Codes:
         if tag not in self.known:
             self.known[tag] = torch.randn(self.width, generator=self.generator)
         return self.known[tag]
+
+
+class Guide(NamedTuple):
+    """What the networks are told. tokens: embedding of each square, [N, cells, width]. names: the tagger's labels."""
+
+    tokens: Tensor
+    names: Sequence[str]
+    tokenizer: CLIPTokenizer
 
 
 class Material(NamedTuple):
@@ -164,10 +216,7 @@ class Training:
         start_text(denoiser.text, recipe.seed)
         let_noise_pass(denoiser.unet)
         denoiser.requires_grad_(True)
-        quick: list[nn.Parameter] = []
-        slow: list[nn.Parameter] = []
-        for name, parameter in denoiser.named_parameters():
-            (quick if "text." in name or "attn2" in name or "unet.conv_out" in name else slow).append(parameter)
+        quick, slow = of_words(denoiser)
         self.learning = [*quick, *slow]
         self.optimiser = adamw([(quick, recipe.lr), (slow, recipe.rest)], betas=QUICK_BETAS)
         self.average = Average(denoiser.state_dict(), recipe.average)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from grain_words import GrainWordsRecipe
 from prompts import PromptRecipe
 from together import TogetherRecipe
 
@@ -235,8 +236,26 @@ TOGETHER = {
         before=0.3,
         seed=6,
     ),
+    "grain-words": TogetherRecipe(
+        steps=500,
+        rest=1.5e-4,
+        spectrum=3.0,
+        true=0.3,
+        natural=True,
+        judged=1.0,
+        rising=100,
+        plain=0.5,
+        heard=0.3,
+        grain=8,
+        asked=True,
+        grainy=0.4,
+        average=0.98,
+        before=0.12,
+        seed=8,
+    ),
 }
-"""First the teacher's picture is learnt, then words are heard, then grain is drawn as the originals have it."""
+"""First the teacher's picture is learnt, then words are heard, then grain is drawn: as the originals have it, and then
+as words ask for it."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +273,7 @@ class Recipe:
     fitted: int = 96
     together: Mapping[str, TogetherRecipe] = field(default_factory=lambda: TOGETHER)
     prompts: PromptRecipe = field(default_factory=PromptRecipe)
+    grain_words: GrainWordsRecipe = field(default_factory=GrainWordsRecipe)
     region: int = 432
     pairs: int = 700
 
@@ -275,6 +295,7 @@ SMOKE = Recipe(
     fitted=4,
     together={name: replace(each, steps=2, batch=1, side=16) for name, each in TOGETHER.items()},
     prompts=PromptRecipe(steps=2, batch=1, side=8),
+    grain_words=GrainWordsRecipe(steps=2, batch=1, side=8),
     region=128,
     pairs=3,
 )

@@ -5,7 +5,7 @@ The UNet sees farther, and what it takes away as noise no decoder can bring back
 lost the hair of a fur that the small picture still shows. So it begins by changing nothing (`begin`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,11 +13,23 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from judge import Adversary, Connoisseur, Judge, balanced, levels
-from look import GRAIN, NOTHING, SCALE, WINDOW, Squares, encoded, in_strength, otherwise, repeating, turned
+from look import (
+    GRAIN,
+    NOTHING,
+    SCALE,
+    WINDOW,
+    Squares,
+    blur,
+    encoded,
+    grained,
+    in_strength,
+    otherwise,
+    repeating,
+    turned,
+)
 from muon import Muon
-from prompts import LOUDEST, prompt, token_ids
+from prompts import LOUDEST, Guide, prompt, token_ids
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
 from seesr_cli.models.compact import CompactDecoder
 from seesr_cli.restore.colour import low_frequencies, wavelet
@@ -38,7 +50,9 @@ class TogetherRecipe:
     original, not with the teacher's picture. judged: slope of what the adversaries say, as a share of that of all the
     rest, to which it rises over `rising` steps; 0: there are none. match: weight of their features beside their marks.
     judge_lr: their rate. plain: share of prompts without a word that counts. untold: share of pictures without their
-    embedding. heard, grain: what the networks are given before they learn, as `hear` and `grain.widened` say it.
+    embedding. grain: components that hold noise, asked: whether there is one by which words ask for it; where they are
+    not, the networks are given them before they learn (`grain.py`). heard: how the decoder begins to listen to words,
+    as `hear` says it. grainy: share of prompts with a word for grain.
     average: decay of the averaged weights. before: share of the weights that they began with in those that they end
     with (arXiv 1809.00219).
     """
@@ -63,27 +77,24 @@ class TogetherRecipe:
     untold: float = 0.25
     heard: float = 0.0
     grain: int = 0
+    asked: bool = False
+    grainy: float = 0.0
     average: float = 0.995
     before: float = 0.0
     seed: int = 0
 
 
-class Guide(NamedTuple):
-    """What the networks are told. tokens: embedding of each square, [N, cells, width]. names: the tagger's labels."""
-
-    tokens: Tensor
-    names: Sequence[str]
-    tokenizer: CLIPTokenizer
-
-
 class Batch(NamedTuple):
-    """Crops of squares, stacked, float32. strength: how crisp each is to be, [B] from -1 to 1. ids: token ids of their
-    prompts, [B, 77]. tokens: their embeddings, or zeros."""
+    """Crops of squares, stacked, float32.
+
+    asked: how crisp and how grainy each is to be, [B, 2] from -1 to 1. ids: token ids of their prompts, [B, 77].
+    tokens: their embeddings, or zeros.
+    """
 
     frame: Tensor
     taught: Tensor
     clean: Tensor
-    strength: Tensor
+    asked: Tensor
     ids: Tensor
     tokens: Tensor
 
@@ -108,14 +119,14 @@ def begin(unet: UNet2DConditionModel, controlnet: ControlNetModel) -> None:
 
 
 @torch.no_grad()
-def hear(decoder: CompactDecoder, share: float) -> None:
-    """Let the decoder read the last component, by which words ask for detail, in ways drawn by chance.
+def hear(decoder: CompactDecoder, share: float, component: int = -1) -> None:
+    """Let the decoder read a component by which words ask for something, in ways drawn by chance.
 
     share: of the weights' deviation, beside that of the components that hold most of a picture.
     """
     weight = decoder.conv_in.weight
-    chance = torch.randn(len(weight), generator=torch.Generator().manual_seed(0))
-    weight[:, -1, 1, 1] += share * weight[:, : GRAIN.start].flatten(1).std(1) * chance
+    chance = torch.randn(len(weight), generator=torch.Generator().manual_seed(-1 - component))
+    weight[:, component, 1, 1] += share * weight[:, : GRAIN.start].flatten(1).std(1) * chance
 
 
 SLOWEST = 0.3
@@ -172,12 +183,12 @@ class Together:
             frame, taught, clean = (each[index, :, top : top + side, left : left + side] for each in squares[1:])
             for column, part in zip(columns, (frame.float(), unit(taught), unit(clean)), strict=True):
                 column.append(turned(part, turns))
-        told = [prompt(self.guide.names, recipe.plain, generator) for _ in places]
-        strength = torch.tensor([each.strength / LOUDEST for each in told])
+        told = [prompt(self.guide.names, recipe.plain, generator, recipe.grainy) for _ in places]
+        asked = torch.tensor([(each.strength / LOUDEST, each.grain) for each in told])
         ids = token_ids([each.prompt for each in told], self.guide.tokenizer)
         known = torch.tensor([float(draw(0, 100, generator) >= 100 * recipe.untold) for _ in places])
         frame, taught, clean = map(torch.stack, columns)
-        return Batch(frame, taught, clean, strength, ids, self.guide.tokens[places] * known[:, None, None])
+        return Batch(frame, taught, clean, asked, ids, self.guide.tokens[places] * known[:, None, None])
 
     def restored(self, batch: Batch) -> Tensor:
         """Return what the networks make of the crops in one step, [B, 3, H, W] about 0 to 1."""
@@ -191,17 +202,18 @@ class Together:
 
     def learn(self, batch: Batch) -> tuple[int, float]:
         """Take one step; returns steps done, and the error as a share of enlargement's."""
-        recipe, frame, strength = self.recipe, batch.frame, batch.strength
+        recipe, frame = self.recipe, batch.frame
+        strength, grain = batch.asked.unbind(1)
         factor = rate(self.step / recipe.steps)
         set_rate(self.optimiser, factor)
         made = self.restored(batch)
         drift = F.l1_loss(low_frequencies(made), low_frequencies(frame))
         aligned = wavelet(made, frame)
         taught, clean = (in_strength(each, strength) for each in (batch.taught, batch.clean))
-        off = self._error(aligned, taught)
-        seen = clean if recipe.natural else taught
+        off = self._error(aligned, taught, grain)
+        seen = grained(clean, taught, grain, self.generator) if recipe.natural else taught
         loss = (
-            torch.lerp(off, self._error(aligned, clean), recipe.true)
+            torch.lerp(off, self._error(aligned, clean, grain), recipe.true)
             + recipe.spectrum * otherwise(aligned, seen)
             + recipe.lattice * repeating(aligned - taught)
         )
@@ -210,24 +222,26 @@ class Together:
             top, left = (draw(0, SCALE, self.generator) for _ in range(2))
             part = slice(top, top - SCALE or None), slice(left, left - SCALE or None)
             made, true = aligned[..., *part], seen[..., *part]
-            self.adversary.learn(made, true, strength, max(factor, SLOWEST))
-            marks = self.adversary.loss(made, true, strength, recipe.match)
+            self.adversary.learn(made, true, batch.asked, max(factor, SLOWEST))
+            marks = self.adversary.loss(made, true, batch.asked, recipe.match)
             slope = balanced(loss, marks, aligned, recipe.judged * min(1.0, self.step / recipe.rising))
             loss = (slope * aligned).sum()  # has this slope
         loss = loss + recipe.mean * drift
         descend(self.optimiser, loss, self.learning, 1.0)
         self.average.update(self.weights())
         self.step += 1
-        return self.step, off.item() / self._error(frame, taught).item()
+        return self.step, off.item() / self._error(frame, taught, grain).item()
 
-    def _error(self, made: Tensor, goal: Tensor) -> Tensor:
+    def _error(self, made: Tensor, goal: Tensor, grain: Tensor) -> Tensor:
         """Return how far pictures are apart: root mean square in windows, and the mean of these.
 
         The absolute difference of each pixel would ask for the median, and where it is not sure which of many pixels a
-        hair is on, that is none: fur becomes plaster. The square asks for the mean, and leaves what can be seen.
+        hair is on, that is none: fur becomes plaster. The square asks for the mean, and leaves what can be seen. Where
+        grain is asked for, fine detail is not compared: where a grain lies is chance.
         """
         inside = slice(self.recipe.edge, -self.recipe.edge)
-        off = (made - goal)[..., inside, inside]
+        off = made - goal
+        off = torch.lerp(off, blur(off), grain.clamp_min(0)[:, None, None, None])[..., inside, inside]
         slopes = off.diff(dim=-1)[..., 1:, :].square() + off.diff(dim=-2)[..., 1:].square()
         power = (off[..., 1:, 1:].square() + self.recipe.gradient * slopes).mean(1, keepdim=True)
         return F.avg_pool2d(power, WINDOW, WINDOW // 2).add(NOTHING**2).sqrt().mean()

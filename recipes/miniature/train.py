@@ -22,14 +22,16 @@ offline; it is not the published model.
 """
 
 import hashlib
+import json
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import grain
+import grain_words
 import imitation
 import look
 import prompts
@@ -75,6 +77,9 @@ from seesr_cli.training.objective import Denoiser
 from seesr_cli.training.photographs import Split, unit
 from seesr_cli.training.restorer import Pair
 from seesr_cli.training.teacher import Example
+
+EMBEDDING = "embeddings.token_embedding.weight"
+"""Of the text tower: a row for each piece of text."""
 
 READ = 8
 """Of so many squares one is read: any embedding may meet any picture."""
@@ -189,12 +194,16 @@ class Making:
         place = Place(torch.device("cpu"), torch.float32)
         vae = load.load_vae(MINIATURE, folder, place)
         names = ("layers_per_block", "block_out_channels", "latent_channels", "compact_decoder")
-        sizes = {name: vae.config[name] for name in names if name in vae.config}
+        config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+        sizes = {name: config[name] for name in names if name in config}
         self._keep("vae", {"weights": vae.state_dict(), "scale": vae.config.scaling_factor, "sizes": sizes})
         unet, controlnet = load.load_unet(MINIATURE, folder, place), load.load_controlnet(MINIATURE, folder, place)
-        _, text = load.load_text_tower(MINIATURE, folder, place)
+        tokenizer, text = load.load_text_tower(MINIATURE, folder, place)
         parts = {"text": text, "unet": unet, "controlnet": controlnet}
-        self._keep("prompts", {name: network.state_dict() for name, network in parts.items()})
+        states = {name: network.state_dict() for name, network in parts.items()}
+        pieces = tokenizer.get_vocab(), self._tokenizer(self.work / "tokenizer").get_vocab()
+        states["text"][EMBEDDING] = prompts.renumbered(states["text"][EMBEDDING], *pieces)
+        self._keep("prompts", states)
         if isinstance(vae.decoder, CompactDecoder):
             self._keep("drawing", {"vae": vae.state_dict()})
         self._keep("student", {"weights": load.load_tagger(MINIATURE, folder, place).state_dict()})
@@ -230,13 +239,19 @@ class Making:
         networks, squares = self._drawing()
         reader = self._reader("student")
         tokens = torch.stack([reader.read(frame.float()).tokens[0] for frame in squares.frame])
-        guide = together.Guide(tokens, self.names, self._tokenizer(self.work / "tokenizer"))
+        guide = prompts.Guide(tokens, self.names, self._tokenizer(self.work / "tokenizer"))
         adversary = None
         courses = [*self.recipe.together.items()]
         for name, recipe in courses[-1:] if self._there("drawing") else courses:
-            if recipe.grain and not self._there("drawing"):
-                networks = self._grained(networks, recipe.grain)
-            if recipe.heard:
+            if self._extra(networks) < recipe.grain:
+                more = recipe.grain - self._extra(networks)
+                weights = grain.widened(together.by_name(learning(networks)), more, noise_of(networks))
+                networks = self._rebuilt(networks, weights)
+            if recipe.asked and self._extra(networks) == recipe.grain:
+                networks = self._rebuilt(networks, grain.asked(together.by_name(learning(networks))))
+                self._train_grain_words(networks, squares, guide)
+                together.hear(networks.vae.decoder, recipe.heard, grain_words.ASKED)
+            elif recipe.heard and not recipe.asked:
                 together.hear(networks.vae.decoder, recipe.heard)
             began = {name: tensor.clone() for name, tensor in together.by_name(learning(networks)).items()}
             denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
@@ -274,23 +289,38 @@ class Making:
         srvgg.begin(networks.vae, small, srvgg.read_weights(), noise_of(networks))
         return networks, squares
 
-    def _grained(self, networks: restorer.Networks, count: int) -> restorer.Networks:
-        """Return the networks with `count` components more, which hold the sampler's noise."""
-        weights = together.by_name(learning(networks))
-        parts = together.by_part(grain.widened(weights, count, noise_of(networks)))
-        config = self.drawing_config(count)
-        unet, controlnet = (with_channels(each, config["latent_channels"]) for each in (UNET, CONTROLNET))
-        made = {"vae": build_vae(config), "unet": build_unet(unet), "controlnet": build_controlnet(controlnet)}
+    def _extra(self, networks: restorer.Networks) -> int:
+        """Return how many components the latent has beside those that the autoencoder learnt."""
+        return int(networks.vae.config.latent_channels - self.recipe.autoencoder.config["latent_channels"])
+
+    def _rebuilt(self, networks: restorer.Networks, weights: Mapping[str, Tensor]) -> restorer.Networks:
+        """Return the networks of `weights`, which may have other numbers of components and channels."""
+        parts = together.by_part(weights)
+        vae = build_vae(self.drawing_config(parts["vae"]))
+        unet, controlnet = (with_channels(each, vae.config.latent_channels) for each in (UNET, CONTROLNET))
+        made = {"vae": vae, "unet": build_unet(unet), "controlnet": build_controlnet(controlnet)}
         for part, network in made.items():
             network.load_state_dict(parts[part])
         return networks._replace(**made)
+
+    def _train_grain_words(self, networks: restorer.Networks, squares: look.Squares, guide: prompts.Guide) -> None:
+        """Let text tower, UNet and ControlNet learn the words for grain."""
+        recipe = self.recipe.grain_words
+        denoiser = Denoiser(networks.unet, networks.controlnet, networks.text)
+        if not self._there("grain-words"):
+            training = grain_words.GrainWords(denoiser, networks.kept, recipe, guide)
+            report = Reporter("grain words", recipe.steps)
+            for step, off in training.run(look.encoded(networks.vae, squares.frame), squares.frame):
+                report(step, off)
+            self._keep("grain-words", training.average.weights)
+        denoiser.load_state_dict(self._kept("grain-words"))
 
     def write_folder(self) -> None:
         """Write the miniature's folder."""
         weights = self._kept("together")
         self._tokenizer(self.out / "tokenizer")
-        channels = weights["unet"]["conv_in.weight"].shape[1]
-        vae = self.drawing_config(channels - self.vae_config()["latent_channels"])
+        vae = self.drawing_config(weights["vae"])
+        channels = vae["latent_channels"]
         configs = {
             "vae": vae | {"_class_name": "AutoencoderKL"},
             "unet": with_channels(UNET, channels),
@@ -362,16 +392,16 @@ class Making:
         kept = self._kept("vae")
         return self.recipe.autoencoder.config | {"scaling_factor": kept["scale"]} | kept.get("sizes", {})
 
-    def drawing_config(self, grain: int = 0) -> dict[str, Any]:
-        """Return the configuration of the VAE whose decoder draws. grain: components that it has for grain."""
+    def drawing_config(self, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+        """Return the configuration of the VAE whose decoder draws: as it begins, or of its `weights`."""
         config = self.vae_config()
-        if self._there("drawing"):
+        if not self._there("drawing"):
+            compact = {"width": srvgg.WIDTH, "layers": srvgg.LAYERS}
+            config |= {"compact_decoder": compact, "scaling_factor": LOUDER * config["scaling_factor"]}
+        if weights is None:
             return config
-        return config | {
-            "latent_channels": config["latent_channels"] + grain,
-            "compact_decoder": {"width": srvgg.WIDTH + grain, "layers": srvgg.LAYERS},
-            "scaling_factor": LOUDER * config["scaling_factor"],
-        }
+        compact = config["compact_decoder"] | {"width": len(weights["decoder.conv_in.bias"])}
+        return config | {"latent_channels": len(weights["post_quant_conv.bias"]), "compact_decoder": compact}
 
     def text_config(self) -> dict[str, Any]:
         """Return the text tower's configuration for the tokenizer of this recipe."""
@@ -383,7 +413,7 @@ class Making:
         }
 
     def _tokenizer(self, folder: Path) -> CLIPTokenizer:
-        write_tokenizer(folder, [*self.names, *prompts.STRENGTHS])
+        write_tokenizer(folder, [*self.names, *prompts.STRENGTHS, *prompts.GRAIN_WORDS])
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
     def _tagger(self, name: str) -> Tagger:

@@ -27,10 +27,11 @@ from seesr_cli.models import load
 from seesr_cli.models.graft import build_controlnet, build_unet, build_vae
 from seesr_cli.restore.upscaler import Upscaler
 from seesr_cli.sampling.schedule import signal_kept
+from seesr_cli.settings import QUALITY_WORDS
 from seesr_cli.training import autoencoder
 from seesr_cli.training.objective import Denoiser
 from seesr_cli.training.pairs import enlarge, whole
-from seesr_cli.training.photographs import Photograph, unit
+from seesr_cli.training.photographs import Photograph, Split, unit
 from seesr_cli.weights import locate
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "miniature" / "train.py"
@@ -174,7 +175,19 @@ def test_the_error_does_not_ask_for_the_median(recipe: Callable[[str], ModuleTyp
         lines[place, :, :, place::4] = 1
     nothing, band = torch.zeros_like(lines), torch.full_like(lines, 0.25)
     assert (nothing - lines).abs().mean() < (band - lines).abs().mean()
-    assert training._error(band, lines) < training._error(nothing, lines)
+    none = torch.zeros(4)
+    assert training._error(band, lines, none) < training._error(nothing, lines, none)
+
+
+def test_where_grain_is_asked_for_its_place_does_not_count(recipe: Callable[[str], ModuleType]) -> None:
+    together = recipe("together")
+    training = object.__new__(together.Together)
+    training.recipe = together.TogetherRecipe()
+    goal = torch.full((1, 3, 64, 64), 0.5)
+    grain = goal + 0.05 * torch.randn(goal.shape, generator=torch.Generator().manual_seed(0))
+    asked, not_asked = (training._error(grain, goal, torch.tensor([each])) for each in (1.0, 0.0))
+    assert asked < 0.3 * not_asked
+    assert training._error(goal + 0.05, goal, torch.tensor([1.0])) > 0.04
 
 
 def test_the_unet_begins_by_changing_only_what_words_change(recipe: Callable[[str], ModuleType]) -> None:
@@ -233,6 +246,67 @@ def test_a_source_of_grain_changes_nothing_until_it_is_learnt(recipe: Callable[[
         for place, conv in enumerate(wide_vae.decoder.convs):
             features = conv(wide_vae.decoder.slopes[place](features))
         torch.testing.assert_close(features[:, -count:], noisy[:, new] / noise)
+
+
+def test_a_miniature_that_is_taken_over_is_what_it_was(tmp_path: Path, recipe: Callable[[str], ModuleType]) -> None:
+    sizes, train = recipe("recipe"), recipe("train")
+    bundled, place = locate(MINIATURE, None), Place(torch.device("cpu"), torch.float32)
+    write_squares(tmp_path / "work" / "squares" / "0000.npz", torch.Generator().manual_seed(0))
+    making = train.Making(sizes.SMOKE, Split((), ()), tmp_path / "work", tmp_path / "out")
+    making.take_over(bundled)
+    networks, squares = making._drawing()
+    vae = load.load_vae(MINIATURE, bundled, place)
+    assert networks.vae.config.scaling_factor == vae.config.scaling_factor
+    frame = 2 * squares.frame[:1].float() - 1
+    with torch.no_grad():
+        latent = networks.vae.encode(frame).latent_dist.mean
+        torch.testing.assert_close(latent, vae.encode(frame).latent_dist.mean)
+        torch.testing.assert_close(networks.vae.decode(latent).sample, vae.decode(latent).sample)
+
+    tokenizer, text = load.load_text_tower(MINIATURE, bundled, place)
+    with torch.no_grad():
+        states = [
+            tower(tokens("dog, crisp", padding="max_length", return_tensors="pt").input_ids).last_hidden_state
+            for tower, tokens in ((text, tokenizer), (networks.text, making._tokenizer(tmp_path / "tokenizer")))
+        ]
+    torch.testing.assert_close(*states)
+
+
+def test_a_component_for_words_to_ask_by_changes_nothing_else(
+    tmp_path: Path, recipe: Callable[[str], ModuleType]
+) -> None:
+    grain, grain_words, prompts = recipe("grain"), recipe("grain_words"), recipe("prompts")
+    sizes, together, train = recipe("recipe"), recipe("together"), recipe("train")
+    write_squares(tmp_path / "squares" / "0000.npz", torch.Generator().manual_seed(0))
+    making = train.Making(sizes.SMOKE, Split((), ()), tmp_path, tmp_path / "out")
+    making.take_over(locate(MINIATURE, None))
+    before, squares = making._drawing()
+    after = making._rebuilt(before, grain.asked(together.by_name(train.learning(before))))
+    new = after.vae.config.latent_channels + grain_words.ASKED
+    rest = [each for each in range(after.vae.config.latent_channels) if each != new]
+    frame = squares.frame[:1, :, :64, :64].float()
+    step, text, tokens = torch.tensor([999]), torch.randn(1, 77, 64), torch.randn(1, 9, 64)
+    with torch.no_grad():
+        latent = after.vae.encode(2 * frame - 1).latent_dist.mean
+        torch.testing.assert_close(latent[:, rest], before.vae.encode(2 * frame - 1).latent_dist.mean)
+        assert (latent[:, new] == 0).all()
+        latent[:, new] = 1
+        torch.testing.assert_close(after.vae.decode(latent).sample, before.vae.decode(latent[:, rest]).sample)
+        told, known = (
+            Denoiser(networks.unet, networks.controlnet)(given, step, text, tokens, frame)
+            for networks, given in ((after, latent), (before, latent[:, rest]))
+        )
+        torch.testing.assert_close(told[:, rest], known)
+        assert told[:, new].std() > 0
+
+    guide = prompts.Guide(torch.randn(4, 9, sizes.TOKEN_WIDTH), ("dog", "grass"), making._tokenizer(tmp_path / "t"))
+    denoiser = Denoiser(after.unet, after.controlnet, after.text)
+    for grainy, off in ((0.0, False), (1.0, True)):
+        few = replace(sizes.SMOKE.grain_words, grainy=grainy, batch=2)
+        training = grain_words.GrainWords(denoiser, after.kept, few, guide)
+        words, others = training.off(recipe("look").encoded(after.vae, squares.frame), squares.frame)
+        assert words > 0
+        assert (others.item() > 1e-6) == off, "without such a word nothing else changes"
 
 
 def test_muon_makes_steps_orthogonal_and_of_one_size(recipe: Callable[[str], ModuleType]) -> None:
@@ -320,21 +394,21 @@ def test_judges_learn_to_tell_blurred_pictures_from_sharp_ones(recipe: Callable[
     adversary = judge.Adversary(judges(judge), 3e-3)
     known = [each.clone() for each in adversary.judges[1].known.parameters()]
     generator = torch.Generator().manual_seed(0)
-    strength = torch.zeros(2)
+    asked = torch.zeros(2, judge.ASKED)
 
     def pictures() -> tuple[torch.Tensor, torch.Tensor]:
         sharp = (0.5 + 0.05 * torch.randn(2, 3, 32, 32, generator=generator)).clamp(0, 1)
         return look.blur(sharp), sharp
 
     for _ in range(40):
-        adversary.learn(*pictures(), strength, 1.0)
+        adversary.learn(*pictures(), asked, 1.0)
     blurred, sharp = pictures()
     for each, sides in zip(adversary.judges, ([8], [16, 8]), strict=True):
-        marks, features = each(torch.cat([blurred, sharp]), torch.zeros(4))
+        marks, features = each(torch.cat([blurred, sharp]), asked.repeat(2, 1))
         assert [mark.shape for mark in marks] == [(4, 1, side, side) for side in sides]
         assert all(mark[:2].mean() < mark[2:].mean() for mark in marks)
         assert len(features) >= len(marks)
-    assert adversary.loss(blurred, sharp, strength, 0.3) > adversary.loss(sharp, sharp, strength, 0.3)
+    assert adversary.loss(blurred, sharp, asked, 0.3) > adversary.loss(sharp, sharp, asked, 0.3)
     assert all(map(torch.equal, adversary.judges[1].known.parameters(), known)), "what is known stays"
 
 
@@ -354,6 +428,41 @@ def test_the_words_of_a_prompt_add_up_and_others_count_nothing(recipe: Callable[
         words = [word for word in prompts.STRENGTHS if re.search(rf"\b{word}\b", told.prompt)]
         assert told.strength == pytest.approx(max(-2, min(2, sum(prompts.STRENGTHS[word] for word in words))))
         assert told.prompt.startswith(", ".join(told.tags))
+
+
+def test_a_word_for_grain_is_told_with_what_the_prompt_is_without_it(recipe: Callable[[str], ModuleType]) -> None:
+    prompts = recipe("prompts")
+    generator = torch.Generator().manual_seed(0)
+    seen = set()
+    for _ in range(300):
+        told = prompts.prompt(("dog", "grass"), 0.5, generator, 0.6)
+        said = told.prompt.removesuffix(QUALITY_WORDS)  # which say "clean" of every picture
+        words = [word for word in prompts.GRAIN_WORDS if re.search(rf"\b{word}\b", said)]
+        assert told.grain == sum(prompts.GRAIN_WORDS[word] for word in words)
+        assert sorted(re.findall(r"\w+", told.prompt)) == sorted([*re.findall(r"\w+", told.without), *words])
+        crisp = [word for word in prompts.STRENGTHS if re.search(rf"\b{word}\b", told.prompt)]
+        assert told.strength == pytest.approx(max(-2, min(2, sum(prompts.STRENGTHS[word] for word in crisp))))
+        seen.add(told.grain)
+    assert seen == {-1.0, 0.0, 1.0}
+
+
+def test_a_new_vocabulary_keeps_the_words_that_were_known(recipe: Callable[[str], ModuleType]) -> None:
+    rows = torch.arange(6.0).view(3, 2)
+    made = recipe("prompts").renumbered(rows, {"a": 0, "b": 1, "c": 2}, {"c": 0, "grain": 1, "a": 2, "b": 3})
+    assert torch.equal(made[[2, 3, 0]], rows)
+    assert made[1].abs().sum() > 0
+
+
+def test_grain_is_that_of_a_film_or_as_the_teacher_paints(recipe: Callable[[str], ModuleType]) -> None:
+    look, generator = recipe("look"), torch.Generator().manual_seed(0)
+    clean, taught = torch.rand(2, 3, 3, 64, 64, generator=generator)
+    same, film, none = look.grained(clean, taught, torch.tensor([0.0, 1.0, -1.0]), generator)
+    assert torch.equal(same, clean[0])
+    torch.testing.assert_close(none, taught[2])
+    grain = film - clean[1]
+    torch.testing.assert_close(grain, grain[:1].expand(3, -1, -1))
+    assert grain.std() == pytest.approx(look.FILM, rel=0.1)
+    assert grain.mean().abs() < 0.1 * look.FILM
 
 
 def test_what_a_tower_tells_of_tags_does_not_depend_on_their_order(recipe: Callable[[str], ModuleType]) -> None:
@@ -383,14 +492,14 @@ def test_a_crisp_prompt_is_far_from_a_soft_one_before_any_training(recipe: Calla
 def test_the_error_of_the_picture_teaches_all_networks_but_the_text_tower(
     tmp_path: Path, recipe: Callable[[str], ModuleType]
 ) -> None:
-    look, together, sizes = recipe("look"), recipe("together"), recipe("recipe")
+    look, prompts, together, sizes = recipe("look"), recipe("prompts"), recipe("together"), recipe("recipe")
     weights, place = locate(MINIATURE, None), Place(torch.device("cpu"), torch.float32)
     tokenizer, text = load.load_text_tower(MINIATURE, weights, place)
     generator = torch.Generator().manual_seed(0)
     path = tmp_path / "squares" / "0000.npz"
     write_squares(path, generator)
     squares = look.read_squares([path])
-    guide = together.Guide(torch.randn(4, 9, sizes.TOKEN_WIDTH, generator=generator), ("dog", "grass"), tokenizer)
+    guide = prompts.Guide(torch.randn(4, 9, sizes.TOKEN_WIDTH, generator=generator), ("dog", "grass"), tokenizer)
 
     few = replace(next(iter(sizes.SMOKE.together.values())), judged=0.0)
 
