@@ -260,8 +260,8 @@ def test_a_miniature_that_is_taken_over_is_what_it_was(tmp_path: Path, recipe: C
     frame = 2 * squares.frame[:1].float() - 1
     with torch.no_grad():
         latent = networks.vae.encode(frame).latent_dist.mean
-        torch.testing.assert_close(latent, vae.encode(frame).latent_dist.mean)
-        torch.testing.assert_close(networks.vae.decode(latent).sample, vae.decode(latent).sample)
+        torch.testing.assert_close(latent, vae.encode(frame).latent_dist.mean, atol=2e-3, rtol=1e-3)
+        torch.testing.assert_close(networks.vae.decode(latent).sample, vae.decode(latent).sample, atol=2e-3, rtol=1e-3)
 
     tokenizer, text = load.load_text_tower(MINIATURE, bundled, place)
     with torch.no_grad():
