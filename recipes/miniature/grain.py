@@ -11,6 +11,8 @@ from torch import Tensor
 NOTHING = -30.0
 """Logarithm of the variance of what has none."""
 
+DECODER = "vae.decoder.conv_in", "vae.decoder.straight"
+"""What of a decoder reads the latent."""
 
 LOUD = 5.0
 """What the decoder takes the component of `asked` times, so that it counts as what the picture shows does."""
@@ -72,10 +74,6 @@ def _with_components(weights: Mapping[str, Tensor], count: int) -> tuple[dict[st
     _widen(made, "vae.quant_conv", 1, count, *moments)
     made["vae.quant_conv.bias"][channels + count + last :][:count] = NOTHING
     return made, slice(last, last + count)
-
-
-DECODER = "vae.decoder.conv_in", "vae.decoder.straight"
-"""What of a decoder reads the latent."""
 
 
 def _widen(weights: dict[str, Tensor], layer: str, axis: int, count: int, *places: int) -> None:

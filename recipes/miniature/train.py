@@ -12,7 +12,8 @@ Stages, each of which leaves its result in the work folder and is skipped where 
     squares       what Real-ESRGAN x4plus makes of degraded squares (`imitation.py`)
     prompts       text tower and cross-attention: what words are worth (`prompts.py`)
     together      a compact decoder (`srvgg.py`), UNet and ControlNet imitate the teacher (`together.py`), with
-                  adversaries (`judge.py`); goes on where it was stopped
+                  adversaries (`judge.py`), and draw grain from noise (`grain.py`), for which two words are learnt
+                  (`grain_words.py`); goes on where it was stopped
     export        the folder, fp16
     evaluate      numbers.json and the model card, on the photographs that were kept aside
 
